@@ -1,0 +1,1 @@
+"""Compiled kernels: their stubs, their shared Cython faces, and the built modules."""

@@ -1,0 +1,121 @@
+"""The whole exception tree.
+
+::
+
+    FastAgentError
+    ├── ConfigurationError            wrong settings; start-up only
+    ├── WireError                     a peer said what we cannot accept (peer, reason, field; never the payload)
+    │   ├── MalformedMessageError     not parsable, or wrong types                 also ValueError
+    │   ├── UnexpectedMessageError    legal, but not in this phase
+    │   └── UnsupportedMediaError     no format both sides speak
+    ├── AudioError
+    │   └── FormatMismatchError       audio does not fit its stage                 also ValueError
+    ├── LegError                      the socket's story (retryable)
+    │   ├── LegConnectError           could not open, or was refused
+    │   ├── LegClosedError            closed, with code and reason
+    │   └── LegTimeoutError           the peer stayed silent                       also TimeoutError
+    ├── RealtimeError                 an error event from the model (code, event_id, retryable)
+    └── AgentError                    bad transition, failed tool, state time-out
+
+Errors carry plain values, never live objects. A caller's words, digits and numbers never enter a message.
+"""
+
+__all__ = [
+    "AgentError",
+    "AudioError",
+    "ConfigurationError",
+    "FastAgentError",
+    "FormatMismatchError",
+    "LegClosedError",
+    "LegConnectError",
+    "LegError",
+    "LegTimeoutError",
+    "MalformedMessageError",
+    "RealtimeError",
+    "UnexpectedMessageError",
+    "UnsupportedMediaError",
+    "WireError",
+]
+
+
+class FastAgentError(Exception):
+    """The root: catching it catches everything this package raises on purpose."""
+
+
+class ConfigurationError(FastAgentError):
+    """Settings that cannot work; the message says which one and what would."""
+
+
+class WireError(FastAgentError):
+    """A peer said what we cannot accept."""
+
+    def __init__(self, peer: str, reason: str, *, field: str | None = None) -> None:
+        self.peer = peer
+        self.reason = reason
+        self.field = field
+        super().__init__(f"{peer}: {reason}" + (f" (field {field!r})" if field else ""))
+
+
+class MalformedMessageError(WireError, ValueError):
+    """A message that is not parsable or whose fields have wrong types."""
+
+
+class UnexpectedMessageError(WireError):
+    """A legal message in a phase that does not allow it."""
+
+
+class UnsupportedMediaError(WireError):
+    """No media format that both sides speak."""
+
+
+class AudioError(FastAgentError):
+    """Audio that cannot be processed."""
+
+
+class FormatMismatchError(AudioError, ValueError):
+    """Audio that does not fit the stage it was given to."""
+
+
+class LegError(FastAgentError):
+    """What happened to one side's WebSocket."""
+
+    def __init__(self, leg: str, reason: str, *, retryable: bool) -> None:
+        self.leg = leg
+        self.reason = reason
+        self.retryable = retryable
+        super().__init__(f"{leg} leg: {reason}")
+
+
+class LegConnectError(LegError):
+    """The socket could not be opened, or the peer refused it (``status`` is its HTTP answer, if any)."""
+
+    def __init__(self, leg: str, reason: str, *, retryable: bool, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(leg, reason, retryable=retryable)
+
+
+class LegClosedError(LegError):
+    """The socket closed, with its close code (1006 when none came)."""
+
+    def __init__(self, leg: str, reason: str, *, retryable: bool, code: int) -> None:
+        self.code = code
+        super().__init__(leg, reason, retryable=retryable)
+
+
+class LegTimeoutError(LegError, TimeoutError):
+    """The peer stayed silent for too long."""
+
+
+class RealtimeError(FastAgentError):
+    """An ``error`` event from the model."""
+
+    def __init__(self, code: str | None, reason: str, *, event_id: str | None = None, retryable: bool) -> None:
+        self.code = code
+        self.reason = reason
+        self.event_id = event_id
+        self.retryable = retryable
+        super().__init__(f"{code or 'error'}: {reason}")
+
+
+class AgentError(FastAgentError):
+    """A finite state agent did what its graph does not allow, or a tool of it failed."""
