@@ -48,7 +48,7 @@ SHARED = sorted(glob("native/include/*.h") + glob("native/*.pxd") + glob("fastag
 KERNELS: dict[str, list[str]] = {
     "g711": ["g711", "g711_avx2"],
     "base64": ["base64", "base64_avx2"],
-    "envelope": ["envelope"],
+    "envelope": ["envelope", "utf8"],
     "resample": ["resample", "resample_avx2"],
     "pump": [
         "base64", "base64_avx2", "convert", "envelope", "g711", "g711_avx2", "playout", "resample", "resample_avx2",

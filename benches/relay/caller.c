@@ -1,0 +1,183 @@
+/* The callers: AudioCodes VoiceAI Connect as a WebSocket client, one call per connection. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "calls.h"
+
+static const uint8_t MASK[4] = {0x9d, 0x21, 0x74, 0xbe};
+
+static void conversation_id(const call *c, char id[37])
+{
+    snprintf(id, 37, "%08x-51f7-4b1e-9a43-%012llx", (unsigned)(the_plan.seed & 0xffffffff), (unsigned long long)c->id);
+}
+
+/* The chunk message is made once per call; sending it again means writing 16 characters. */
+static void make_chunk_frame(call *c)
+{
+    char id[37], prefix[160];
+    size_t audio_len;
+    conversation_id(c, id);
+    const char *audio = tone_base64(the_plan.format, UP_CHUNK_MS, &audio_len);
+    size_t prefix_len = (size_t)snprintf(
+        prefix, sizeof prefix, "{\"type\":\"userStream.chunk\",\"conversationId\":\"%s\",\"audioChunk\":\"", id);
+    size_t n = prefix_len + audio_len + 2;
+    uint8_t head[14];
+    size_t head_len = ws_frame_head(head, n, MASK);
+    if ((c->up_frame = malloc(head_len + n)) == NULL)
+        abort();
+    uint8_t *p = c->up_frame + head_len;
+    memcpy(c->up_frame, head, head_len);
+    memcpy(p, prefix, prefix_len);
+    memcpy(p + prefix_len, audio, audio_len);
+    memcpy(p + prefix_len + audio_len, "\"}", 2);
+    for (size_t i = 0; i < n; i++)
+        p[i] ^= MASK[i & 3];
+    c->up_frame_len = head_len + n;
+    c->up_stamp_at = head_len + prefix_len;
+    c->up_stamp_phase = prefix_len;
+    free((void *)audio);
+}
+
+bool caller_open(call *c, int epoll, uint16_t port, const char *path)
+{
+    c->state = CALL_OPENING;
+    c->setup_began_ns = mono_ns();
+    make_chunk_frame(c);
+    c->caller = ws_connect(epoll, port, path, &caller_owner);
+    if (c->caller == NULL)
+        return false;
+    c->caller->call = c;
+    return true;
+}
+
+static void opened(ws_conn *ws, const char *path)
+{
+    call *c = ws->call;
+    char id[37], text[400];
+    (void)path;
+    conversation_id(c, id);
+    int n = snprintf(text, sizeof text,
+                     "{\"type\":\"session.initiate\",\"conversationId\":\"%s\",\"botName\":\"bench\","
+                     "\"caller\":\"+1555%07d\",\"expectAudioMessages\":true,\"supportedMediaFormats\":[\"%s\"]}",
+                     id, c->id, the_plan.format->name);
+    ws_send_text(ws, text, (size_t)n);
+}
+
+static void accepted(ws_conn *ws, call *c, const char *text, size_t n)
+{
+    char id[37], reply[500];
+    size_t length;
+    const char *format = json_string(text, n, "mediaFormat", &length);
+    if (c->state != CALL_OPENING)
+        return;
+    if (format == NULL || length != strlen(the_plan.format->name) || memcmp(format, the_plan.format->name, length)) {
+        call_fail(c, "session.accepted names another format");
+        return;
+    }
+    c->state = CALL_ACCEPTED;
+    conversation_id(c, id);
+    int size = snprintf(reply, sizeof reply,
+                        "{\"type\":\"activities\",\"conversationId\":\"%s\",\"activities\":[{\"type\":\"event\","
+                        "\"name\":\"start\",\"id\":\"4c1d0000-0000-4000-8000-%012d\","
+                        "\"timestamp\":\"2026-01-05T10:00:00.100Z\",\"language\":\"en-US\","
+                        "\"parameters\":{\"locale\":\"en-US\",\"caller\":\"+1555%07d\",\"callee\":\"+15550100002\"}}]}",
+                        id, c->id, c->id);
+    ws_send_text(ws, reply, (size_t)size);
+    size = snprintf(reply, sizeof reply, "{\"type\":\"userStream.start\",\"conversationId\":\"%s\"}", id);
+    ws_send_text(ws, reply, (size_t)size);
+}
+
+static void play_chunk(call *c, const char *text, size_t n, int64_t arrived_ns)
+{
+    size_t chars;
+    const char *audio = json_string(text, n, "audioChunk", &chars);
+    if (audio == NULL || !c->stream_open) {
+        the_tally.orphan_chunks++;
+        return;
+    }
+    track_received(&c->down, c, 'D', audio, chars, arrived_ns, &the_tally.down);
+    if (c->id < 4)
+        level_check(c, &c->down, audio, chars);
+}
+
+static void play_start(call *c)
+{
+    if (c->stream_open)
+        the_tally.unknown_streams++;
+    c->stream_open = true;
+    if (c->streams_begun >= c->utterances_begun)
+        c->streams_split = true;
+    if (!c->streams_split)
+        track_align(&c->down, c->utterance_start[c->streams_begun % UTTERANCE_RING]);
+    c->streams_begun++;
+}
+
+static void message(ws_conn *ws, char *text, size_t n, int64_t arrived_ns)
+{
+    call *c = ws->call;
+    size_t length;
+    const char *type = json_string(text, n, "type", &length);
+#define IS(name) (length == sizeof name - 1 && memcmp(type, name, length) == 0)
+    if (type == NULL)
+        the_tally.other_messages++;
+    else if (IS("playStream.chunk"))
+        play_chunk(c, text, n, arrived_ns);
+    else if (IS("playStream.start"))
+        play_start(c);
+    else if (IS("playStream.stop"))
+        c->stream_open = false;
+    else if (IS("session.accepted"))
+        accepted(ws, c, text, n);
+    else if (IS("userStream.started") && c->state == CALL_ACCEPTED)
+        c->state = CALL_TALKING;
+    else if (IS("session.error"))
+        call_fail(c, "session.error");
+    else if (IS("activities") && memmem(text, n, "\"hangup\"", 8) != NULL)
+        the_tally.hangups++;
+    else
+        the_tally.other_messages++;
+#undef IS
+}
+
+static void closed(ws_conn *ws, const char *why)
+{
+    call *c = ws->call;
+    if (c == NULL)
+        return;
+    if (c->state == CALL_ENDING)
+        c->state = CALL_ENDED;
+    else
+        call_fail(c, why);
+}
+
+const ws_owner caller_owner = {opened, message, closed};
+
+void caller_send_chunk(call *c)
+{
+    bool stamped = track_stamps(&c->up);
+    if (stamped) {
+        char text[STAMP_CHARS];
+        stamp(text, 'U', c->id, c->up.sent);
+        for (size_t i = 0; i < STAMP_CHARS; i++)
+            c->up_frame[c->up_stamp_at + i] = (uint8_t)text[i] ^ MASK[(c->up_stamp_phase + i) & 3];
+    }
+    struct iovec part = {c->up_frame, c->up_frame_len};
+    the_tally.up_sent++;
+    if (track_sent(&c->up, wall_ns(), stamped))
+        ws_send_raw(c->caller, &part, 1);
+}
+
+void caller_end(call *c)
+{
+    char id[37], text[200];
+    if (c->state != CALL_TALKING)
+        return;
+    conversation_id(c, id);
+    c->state = CALL_ENDING;
+    int n = snprintf(text, sizeof text, "{\"type\":\"userStream.stop\",\"conversationId\":\"%s\"}", id);
+    ws_send_text(c->caller, text, (size_t)n);
+    n = snprintf(text, sizeof text,
+                 "{\"type\":\"session.end\",\"conversationId\":\"%s\",\"reasonCode\":\"client-disconnected\","
+                 "\"reason\":\"Client Side\"}", id);
+    ws_send_text(c->caller, text, (size_t)n);
+}

@@ -1,0 +1,224 @@
+"""What FastAgent costs beside a byte relay: ``python -m benches.relay.run``.
+
+Relay and bridge take turns under the same load, in one run, on one core; callers and model share the other.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+from benches.relay.report import Verdict, format_tables, judge
+from benches.relay.servers import BRIDGE_PATH, RELAY_PATH, Server, bridge, haproxy_path, relay
+from benches.relay.toolchain import BuildError
+from benches.relay.trial import Cores, Load, Trial, TrialError, run_trial
+
+__all__ = ["main"]
+
+FORMATS = ("raw/lpcm16_24", "raw/lpcm16", "raw/lpcm16_8", "raw/mulaw")
+FEW_CALLS = 10
+"""Where added latency is read: no queueing yet."""
+SOME_CALLS = 50
+"""From here on memory is taken to grow by calls alone."""
+SOME_SECONDS = 1.0
+
+EXAMPLES = """\
+examples:
+  python -m benches.relay.run                              all formats, 300 calls, 3 rounds: about 8 minutes
+  python -m benches.relay.run --calls 100 --seconds 5 --repeats 1 --formats raw/lpcm16_24
+  python -m benches.relay.run --relay-only --peer c        the relay alone, to see the machine's floor
+  python -m benches.relay.run --bridge-command 'python other.py --port {port} --model {model_url}'
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the bench; 0 unless nothing could be measured, or a goal was missed under ``--strict``."""
+    options = _parse(arguments)
+    signal.signal(signal.SIGTERM, _leave)
+    cores = _cores(options)
+    peer = options.peer or ("haproxy" if haproxy_path() else "c")
+    stages = _stages(options.calls, options.seconds)
+    trials: list[Trial] = []
+    verdicts: list[Verdict] = []
+    started_s = time.monotonic()
+    try:
+        for media_format in options.formats:
+            relays: list[Trial] = []
+            bridges: list[Trial] = []
+            for round_number in range(1, options.repeats + 1):
+                progress = f"{media_format}, round {round_number} of {options.repeats}"
+                load = Load("relay", RELAY_PATH, media_format, stages, options.forget_every)
+                relays.append(
+                    _trial(load, _RelayStarter(peer, cores.server, load), cores, f"{progress}, {peer}")
+                )
+                if not options.relay_only:
+                    load = Load("bridge", BRIDGE_PATH, media_format, stages, options.forget_every)
+                    starter = _BridgeStarter(options.bridge_command, cores.server, options.calls)
+                    bridges.append(_trial(load, starter, cores, f"{progress}, bridge"))
+            trials += relays + bridges
+            if bridges:
+                verdicts += judge(relays, bridges)
+    except (BuildError, TrialError) as error:
+        print(f"relay bench: {error}", file=sys.stderr)
+        return 1
+    print(_machine(cores, peer, time.monotonic() - started_s))
+    print(format_tables(trials, verdicts))
+    if options.json:
+        _write_json(options.json, trials, verdicts, peer)
+    is_good = all(verdict.is_met for verdict in verdicts) and not any(
+        trial.is_void or trial.faults for trial in trials
+    )
+    return 1 if options.strict and not is_good else 0
+
+
+class _RelayStarter:
+    def __init__(self, peer: str, core: int | None, load: Load) -> None:
+        self.peer = peer
+        self.core = core
+        self.load = load
+
+    def __call__(self, model_port: int) -> AbstractContextManager[Server]:
+        return relay(self.peer, model_port, self.core, self.load.stages[-1][0], self.load.limit_s)
+
+
+class _BridgeStarter:
+    def __init__(self, template: str | None, core: int | None, calls: int) -> None:
+        self.template = template
+        self.core = core
+        self.calls = calls
+
+    def __call__(self, model_port: int) -> AbstractContextManager[Server]:
+        return bridge(self.template, model_port, self.core, self.calls)
+
+
+def _trial(load: Load, start: _RelayStarter | _BridgeStarter, cores: Cores, what: str) -> Trial:
+    trial = run_trial(load, start, cores)
+    last = trial.stages[max(trial.stages)]
+    faults = ", faults" if trial.faults else ""
+    print(
+        f"{what}: {last.cpu_ms_per_call_s:.3f} ms/call-s, "
+        f"p99 {last.up['p99_us']:.0f}/{last.down['p99_us']:.0f} us, "
+        f"swarm {last.swarm_cpu_percent:.0f} %{faults}",
+        file=sys.stderr,
+        flush=True,
+    )
+    return trial
+
+
+def _stages(calls: int, seconds: float) -> tuple[tuple[int, float], ...]:
+    stages = [(FEW_CALLS, max(1.0, seconds / 2))] if calls > FEW_CALLS else []
+    if calls > SOME_CALLS:
+        stages.append((SOME_CALLS, SOME_SECONDS))
+    return (*stages, (calls, seconds))
+
+
+def _cores(options: argparse.Namespace) -> Cores:
+    allowed = sorted(os.sched_getaffinity(0))
+    if options.no_pin or len(allowed) < 2:
+        return Cores(None, None)
+    return Cores(server=allowed[1], swarm=allowed[0])
+
+
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benches.relay.run",
+        description="CPU, latency, memory and losses of FastAgent beside a byte relay under the same calls.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--calls", type=int, default=300, help="calls at the last stage, 1 to 5000 (300)")
+    parser.add_argument("--seconds", type=float, default=12.0, help="measured seconds at the last stage (12)")
+    parser.add_argument(
+        "--repeats", type=int, default=3, help="rounds of relay and bridge; medians are judged (3)"
+    )
+    parser.add_argument(
+        "--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all four)"
+    )
+    parser.add_argument("--peer", choices=("haproxy", "c"), help="the relay (HAProxy where installed)")
+    parser.add_argument("--relay-only", action="store_true", help="measure the relay alone")
+    parser.add_argument(
+        "--bridge-command", metavar="COMMAND", help="another server; {port} and {model_url} are filled in"
+    )
+    parser.add_argument("--no-pin", action="store_true", help="leave the cores to the scheduler")
+    parser.add_argument(
+        "--forget-every",
+        type=int,
+        default=0,
+        metavar="N",
+        help="leave out every Nth chunk: must show as loss",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
+    parser.add_argument(
+        "--strict", action="store_true", help="exit 1 when a goal is missed, a run is void or audio lost"
+    )
+    options = parser.parse_args(arguments)
+    options.formats = tuple(options.formats.split(","))
+    unknown = [name for name in options.formats if name not in FORMATS]
+    if unknown:
+        parser.error(f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown)}")
+    if not 1 <= options.calls <= 5000 or not 0.5 <= options.seconds <= 600 or not 1 <= options.repeats <= 20:
+        parser.error("expected 1 to 5000 calls, 0.5 to 600 seconds and 1 to 20 repeats")
+    return options
+
+
+def _machine(cores: Cores, peer: str, took_s: float) -> str:
+    where = (
+        "not pinned"
+        if cores.server is None
+        else f"server on core {cores.server}, swarm on core {cores.swarm}"
+    )
+    version = ""
+    if peer == "haproxy":
+        answer = subprocess.run(
+            [haproxy_path() or "haproxy", "-v"], capture_output=True, text=True, check=False
+        )
+        version = " " + " ".join(answer.stdout.split()[2:3])
+    return (
+        f"{_processor()}, {os.cpu_count()} cores, Linux {platform.release()}, "
+        f"Python {platform.python_version()}, relay {peer}{version}; {where}; {took_s:.0f} s"
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _write_json(path: Path, trials: Sequence[Trial], verdicts: Sequence[Verdict], peer: str) -> None:
+    document = {
+        "subject": "relay",
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "linux": platform.release()},
+        "peer": peer,
+        "trials": [
+            asdict(trial)
+            | {
+                "void": trial.is_void,
+                "disturbed": trial.is_disturbed,
+                "faults": trial.faults,
+                "kib_per_further_call": trial.kib_per_further_call,
+            }
+            for trial in trials
+        ],
+        "verdicts": [asdict(verdict) for verdict in verdicts],
+    }
+    path.write_text(json.dumps(document, indent=1) + "\n")
+
+
+def _leave(signal_number: int, _frame: FrameType | None) -> None:
+    # As an exception, so that every child is ended on the way out.
+    raise SystemExit(128 + signal_number)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

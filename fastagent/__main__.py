@@ -1,0 +1,7 @@
+"""``python -m fastagent`` is the ``fastagent`` command."""
+
+import sys
+
+from fastagent.cli import main
+
+sys.exit(main())

@@ -1,0 +1,603 @@
+"""The call's brain, sans-I/O: an event and the time go in, commands come out.
+
+It holds no JSON, no sample arithmetic and no ``await``, so every race of a call is a table test:
+
+- *barge-in*: drop the queue, tell the carrier that the caller speaks, close the playback, abort what the
+  carrier still holds, tell the model what was heard (in this order);
+- *one response at a time*: `ResponseGate` decides when a create may go out;
+- *hang-up*: only after the last audio was heard;
+- *loss*: a lost model session is rebuilt from `ConversationHistory`; a lost carrier socket parks the call.
+
+::
+
+    TALKING ──hang_up()──▶ LEAVING ──all heard──▶ HANGING_UP ──session end or hang_up_timeout_s──▶ ENDED
+     │  ▲ └──transfer()───▶ LEAVING ──all heard──▶ TRANSFERRING ──session end──▶ ENDED
+     │  └───────────────────refused or transfer_timeout_s───┘
+     ├────carrier_lost()───▶ PARKED ──resume_grace_s──▶ ENDED
+     └──◀─carrier_resumed()───┘
+"""
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import assert_never
+
+from fastagent.bridge.commands import (
+    BotSaid,
+    CallerPressed,
+    CallerSaid,
+    Command,
+    EndCall,
+    NoteInterruption,
+    ReplaceModel,
+    RunFunction,
+)
+from fastagent.bridge.history import ConversationHistory
+from fastagent.bridge.responses import GateCounters, GateState, ResponseGate
+from fastagent.media.playout import PlayoutLedger
+from fastagent.stats import Counters
+from fastagent.wire import events as carrier
+from fastagent.wire import realtime_events as model
+
+__all__ = ["Bridge", "BridgeLimits", "Phase"]
+
+
+class Phase(Enum):
+    """Where the call stands; the moves are drawn above."""
+
+    TALKING = "talking"
+    PARKED = "parked"
+    LEAVING = "leaving"
+    HANGING_UP = "hanging_up"
+    TRANSFERRING = "transferring"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class BridgeLimits:
+    """How long the brain waits for others."""
+
+    hang_up_grace_s: float = 1.0
+    """For the carrier's word that the last playback was heard, once the clock says it was."""
+    leaving_limit_s: float = 20.0
+    """For the goodbye to be spoken and heard; then we hang up anyway."""
+    hang_up_timeout_s: float = 5.0
+    """From our hang-up to the carrier's end of session."""
+    transfer_timeout_s: float = 60.0
+    """From our transfer to the carrier's word on it; then the talk goes on."""
+    resume_grace_s: float = 60.0
+    """For a lost carrier socket to come back."""
+    max_call_s: float = 3600.0
+    model_session_limit_s: float = 3000.0
+
+
+SILENCE_PROMPTS_MAX = 2
+"""How often a silent caller is asked whether they are there, before the call ends."""
+
+_OUTCOMES = {
+    carrier.EndReason.CALLER: "caller",
+    carrier.EndReason.BOT: "bot",
+    carrier.EndReason.TRANSFERRED: "transferred",
+    carrier.EndReason.MACHINE: "machine",
+    carrier.EndReason.NOT_ANSWERED: "not_answered",
+    carrier.EndReason.ERROR: "error",
+    carrier.EndReason.OTHER: "other",
+}
+
+
+class Bridge:
+    """Decides for one call.
+
+    Args:
+        ledger: knows what was heard.
+        playback_media: the format of bot audio on the carrier's side.
+        session: what the model is configured with, on every session of this call.
+        greeting: what the bot says first; empty to let the caller speak first.
+        limits: how long to wait for others.
+        counters: where oddities are counted.
+        now: monotonic seconds; the call begins.
+    """
+
+    def __init__(
+        self,
+        ledger: PlayoutLedger,
+        playback_media: carrier.MediaOffer,
+        session: model.SessionSettings,
+        *,
+        greeting: str = "",
+        limits: BridgeLimits | None = None,
+        counters: Counters | None = None,
+        now: float = 0.0,
+    ) -> None:
+        self.counters = Counters() if counters is None else counters
+        self.limits = limits or BridgeLimits()
+        self.history = ConversationHistory()
+        self._ledger = ledger
+        self._media = playback_media
+        self._session = session
+        self._greeting = greeting
+        self._gate = ResponseGate(answers_turns=session.turn_detection.create_response)
+        self._phase = Phase.TALKING
+        self._phase_before_parking = Phase.TALKING
+        self._is_connected = False
+        self._was_greeted = False
+        self._caller_is_speaking = False
+        self._owes_answer = False
+        self._hypothesis_id = ""
+        self._hypothesis = ""
+        self._running: dict[str, model.FunctionCall] = {}
+        """Function calls that have not returned, by call id."""
+        self._calls_of_session: set[str] = set()
+        """Those the current session knows it made."""
+        self._wants_answer: set[str] = set()
+        """Responses one of whose functions wants its outcome spoken."""
+        self._playbacks = 0
+        self._playback_id: str | None = None
+        self._unconfirmed_playbacks = 0
+        self._farewell: carrier.HangUp | carrier.TransferCall | None = None
+        self._leaving_since = 0.0
+        self._quiet_since: float | None = None
+        self._leave_deadline: float | None = None
+        self._phase_deadline: float | None = None
+        self._call_deadline = now + self.limits.max_call_s
+        self._session_deadline: float | None = None
+        self._replacing = False
+
+    @property
+    def phase(self) -> Phase:
+        """Where the call stands."""
+        return self._phase
+
+    @property
+    def has_started_talking(self) -> bool:
+        """A playback was opened at least once."""
+        return self._playbacks > 0
+
+    @property
+    def response_counts(self) -> GateCounters:
+        """What became of the responses we asked for."""
+        return self._gate.counters
+
+    @property
+    def _is_model_busy(self) -> bool:
+        """A response runs, or one is wanted."""
+        return self._gate.state in (GateState.REQUESTED, GateState.ACTIVE) or self._gate.waiting > 0
+
+    # The model's leg
+
+    def model_opened(self, now: float, *, lifetime_s: float | None = None) -> list[Command]:
+        """A session is open: configure it, replay what was said, greet or go on.
+
+        Args:
+            lifetime_s: what the session has to live, if the model told.
+        """
+        limit_s = self.limits.model_session_limit_s
+        if lifetime_s is not None:
+            # A session is replaced a minute before it ends, or halfway through a short one.
+            limit_s = min(limit_s, max(lifetime_s - 60.0, lifetime_s / 2))
+        self._session_deadline = now + limit_s
+        self._is_connected = True
+        self._replacing = False
+        self._calls_of_session.clear()
+        commands: list[Command] = [model.UpdateSession(self._session), *self.history.replay()]
+        commands += self._gate.reset(now)
+        if not self._was_greeted:
+            self._was_greeted = True
+            if self._greeting:
+                greeting = model.CreateResponse(instructions=f'Greet the caller with: "{self._greeting}"')
+                commands += self._gate.want(greeting, now)
+        elif self._owes_answer:
+            commands += self._gate.want(model.CreateResponse(), now)
+        self._owes_answer = False
+        return commands
+
+    def model_lost(self, now: float) -> list[Command]:
+        """The session is gone. What was sent to the caller plays on; what was promised is kept for the next."""
+        self._owes_answer = self._owes_answer or self._is_model_busy or self._caller_is_speaking
+        self._is_connected = False
+        self._caller_is_speaking = False
+        self._session_deadline = None
+        self._gate.suspend()
+        self._ledger.finish_all(now)
+        return self._housekeeping(now)
+
+    def model_failed(self, now: float) -> list[Command]:
+        """No session can be had any more: end the call in the way the caller understands best."""
+        self.counters.note("model_failed")
+        if self._phase is Phase.ENDED:
+            return []
+        reason = "the voice service is not available"
+        command: Command = carrier.HangUp(reason) if self.has_started_talking else carrier.FailSession(reason)
+        return [command, *self._end("model_lost")]
+
+    def receive_model(self, event: model.ModelEvent, now: float) -> list[Command]:
+        """Take one event of the model."""
+        if self._phase is Phase.ENDED:
+            return []
+        if not (isinstance(event, model.BotTranscript) and self._gate.is_out_of_band(event.response_id)):
+            self.history.receive(event)
+        commands: list[Command] = []
+        match event:
+            case model.SpeechStarted():
+                commands += self._caller_starts(now)
+            case model.SpeechStopped():
+                self._caller_is_speaking = False
+                commands.append(carrier.ReportSpeech(carrier.SpeechPhase.STOPPED))
+                commands += self._gate.speech_stopped(now)
+            case model.InputCommitted():
+                self._owes_answer = True
+                commands.append(carrier.ReportSpeech(carrier.SpeechPhase.COMMITTED))
+            case model.CallerTranscript():
+                commands += self._transcribe_caller(event)
+            case model.ResponseCreated():
+                if not event.is_out_of_band:
+                    self._owes_answer = False
+                commands += self._gate.created(event, now)
+            case model.BotTranscript():
+                if event.is_final and event.text.strip() and not self._gate.is_out_of_band(event.response_id):
+                    commands.append(BotSaid(event.text))
+            case model.AudioDone():
+                self._ledger.finish_item(event.item_id, now)
+            case model.FunctionCall():
+                commands += self._call_function(event)
+            case model.ResponseDone():
+                commands += self._response_done(event, now)
+            case model.ModelError():
+                commands += self._model_error(event, now)
+            case (
+                model.SessionCreated()
+                | model.SessionUpdated()
+                | model.InputCleared()
+                | model.InputTimeout()
+                | model.ItemAdded()
+                | model.ItemDone()
+                | model.ItemTruncated()
+                | model.ItemDeleted()
+                | model.RateLimits()
+            ):
+                pass
+            case model.ModelNotice():
+                self.counters.note("model_notices")
+            case _:
+                assert_never(event)
+        return commands + self._housekeeping(now)
+
+    def _caller_starts(self, now: float) -> list[Command]:
+        self._caller_is_speaking = True
+        self._gate.speech_started(now)
+        speaking = carrier.ReportSpeech(carrier.SpeechPhase.STARTED)
+        if (
+            not self._ledger.is_audible(now)
+            and self._playback_id is None
+            and self._gate.active_response_id is None
+        ):
+            return [speaking]
+        return self._cut(now, speaking)
+
+    def _cut(self, now: float, speaking: carrier.ReportSpeech | None) -> list[Command]:
+        """Stop the bot. The queue is dropped first, by the ledger, before any message is made."""
+        cuts = self._ledger.cut(now, active_response_id=self._gate.active_response_id)
+        commands: list[Command] = []
+        if speaking is not None:
+            self.counters.note("barge_ins")
+            commands.append(speaking)
+            if self._playback_id is not None:
+                commands.append(carrier.ClosePlayback(self._playback_id))
+            commands.append(carrier.AbortPlayback())
+        self._playback_id = None
+        if not self._session.turn_detection.interrupt_response or self._session.turn_detection.kind == "none":
+            cancel = self._gate.cancel()
+            if cancel is not None:
+                commands.append(cancel)
+        for cut in cuts:
+            if cut.audio_end_ms > 0:
+                commands.append(model.TruncateItem(cut.item_id, cut.audio_end_ms, cut.content_index))
+                self.history.truncate_item(cut.item_id, cut.audio_end_ms / cut.received_ms)
+            else:
+                commands.append(model.DeleteItem(cut.item_id))
+                self.history.delete_item(cut.item_id)
+            commands.append(NoteInterruption(cut.item_id, cut.audio_end_ms))
+        return commands
+
+    def _transcribe_caller(self, event: model.CallerTranscript) -> list[Command]:
+        if not event.is_final:
+            if event.item_id != self._hypothesis_id:
+                self._hypothesis_id, self._hypothesis = event.item_id, ""
+            self._hypothesis += event.text
+            return [carrier.ReportTranscript(self._hypothesis, is_final=False)]
+        if not event.text.strip():
+            return []
+        return [carrier.ReportTranscript(event.text, is_final=True), CallerSaid(event.text)]
+
+    def _call_function(self, event: model.FunctionCall) -> list[Command]:
+        self._running[event.call_id] = event
+        self._calls_of_session.add(event.call_id)
+        return [RunFunction(event.call_id, event.name, event.arguments)]
+
+    def _response_done(self, event: model.ResponseDone, now: float) -> list[Command]:
+        self._ledger.finish_response(event.response_id, now)
+        if event.severity is model.Severity.FATAL:
+            return self.model_failed(now)
+        return list(self._gate.done(event, now))
+
+    def _model_error(self, event: model.ModelError, now: float) -> list[Command]:
+        self.counters.note(f"model_errors_{event.severity.value}")
+        if event.severity is model.Severity.FATAL:
+            return self.model_failed(now)
+        return list(self._gate.error(event, now))
+
+    # The carrier's leg
+
+    def receive_carrier(self, event: carrier.CarrierEvent, now: float) -> list[Command]:
+        """Take one event of the carrier. Offers and resumes are the call's: they decide what legs there are."""
+        if self._phase is Phase.ENDED:
+            return []
+        commands: list[Command] = []
+        match event:
+            case carrier.SessionEnded():
+                return self._end(_OUTCOMES[event.reason])
+            case carrier.DtmfReceived():
+                commands.append(CallerPressed(event.digits))
+            case carrier.PlaybackFinished():
+                if self._ledger.acknowledge(now):
+                    self._unconfirmed_playbacks = 0
+                else:
+                    self.counters.note("playback_finished_stale")
+            case carrier.NoUserInput():
+                commands += self._ask_silent_caller(event.count, now)
+            case carrier.CallerText():
+                if event.is_final and event.text.strip():
+                    commands.append(CallerSaid(event.text))
+                    commands += self._tell(model.Item("message", text=event.text, role="user"), now)
+            case carrier.TransferStatus():
+                if not event.answered:
+                    commands += self._transfer_failed(now)
+            case carrier.PlaybackFailed():
+                self.counters.note("playback_failed")
+            case carrier.IgnoredMessage():
+                self.counters.note(f"carrier_ignored_{event.cause}")
+            case (
+                carrier.CallerStreamStarted()
+                | carrier.CallerStreamStopped()
+                | carrier.CallMetadata()
+                | carrier.CarrierNotice()
+                | carrier.SessionOffered()
+                | carrier.SessionResumed()
+            ):
+                pass
+            case _:
+                assert_never(event)
+        return commands + self._housekeeping(now)
+
+    def _ask_silent_caller(self, count: int, now: float) -> list[Command]:
+        if self._ledger.is_audible(now) or self._is_model_busy or self._phase is not Phase.TALKING:
+            return []
+        if count > SILENCE_PROMPTS_MAX:
+            note = "The caller has been silent for long. Say goodbye."
+            commands = self._tell(model.Item("message", text=note, role="system"), now)
+            return commands + self.hang_up("caller silent", now)
+        note = "The caller has said nothing for a while. Ask whether they are still there."
+        return self._tell(model.Item("message", text=note, role="system"), now)
+
+    def carrier_lost(self, now: float) -> list[Command]:
+        """The carrier's socket is gone without an end: park the call, keep what was heard."""
+        if self._phase in (Phase.ENDED, Phase.PARKED):
+            return []
+        if self._phase is Phase.HANGING_UP:
+            return self._end("bot")
+        self.counters.note("carrier_lost")
+        commands = self._cut(now, None)
+        cancel = self._gate.cancel()
+        if cancel is not None and cancel not in commands:
+            commands.insert(0, cancel)
+        self._phase_before_parking = self._phase
+        self._phase = Phase.PARKED
+        self._phase_deadline = now + self.limits.resume_grace_s
+        return commands
+
+    def carrier_resumed(self, now: float) -> list[Command]:
+        """The caller's line is back on another socket: go on where the talk stopped."""
+        if self._phase is not Phase.PARKED:
+            return []
+        self.counters.note("carrier_resumed")
+        self._phase = self._phase_before_parking
+        self._phase_deadline = None
+        note = "The line was interrupted for a moment and is back. Go on where you stopped."
+        return self._tell(model.Item("message", text=note, role="system"), now) + self._housekeeping(now)
+
+    def _transfer_failed(self, now: float) -> list[Command]:
+        self.counters.note("transfers_failed")
+        if self._phase is Phase.TRANSFERRING:
+            self._phase = Phase.TALKING
+            self._phase_deadline = None
+        note = "The transfer failed. Tell the caller and ask how else to help."
+        return self._tell(model.Item("message", text=note, role="system"), now)
+
+    # The media path
+
+    def meet_item(
+        self, response_id: str, item_id: str, content_index: int, now: float
+    ) -> tuple[bool, list[Command]]:
+        """Audio of another item begins: whether to play it, and what must be sent before its first sample."""
+        is_over = self._phase in (Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Phase.ENDED)
+        if is_over or self._gate.is_out_of_band(response_id):
+            return False, []
+        if not self._ledger.open_item(response_id, item_id, content_index, now):
+            self.counters.note("stale_items")
+            return False, []
+        self._quiet_since = None
+        if self._playback_id is not None:
+            return True, []
+        self._playbacks += 1
+        self._playback_id = f"play-{self._playbacks}"
+        return True, [carrier.OpenPlayback(self._playback_id, self._media)]
+
+    def playout_drained(self, now: float) -> list[Command]:
+        """The downlink's queue ran empty."""
+        return self._housekeeping(now)
+
+    # The agent
+
+    def function_returned(
+        self, call_id: str, output: str, now: float, *, should_respond: bool = True
+    ) -> list[Command]:
+        """A function's outcome: post it, and have it spoken once all outcomes of its response are in."""
+        call = self._running.pop(call_id, None)
+        if call is None or self._phase is Phase.ENDED:
+            return []
+        commands: list[Command] = []
+        if self._is_connected and call_id not in self._calls_of_session:
+            # This session never made the call: it is told of it together with the outcome.
+            made = model.Item("function_call", text=call.arguments, call_id=call_id, name=call.name)
+            commands.append(model.CreateItem(made))
+        create = self.history.add(model.Item("function_call_output", text=output, call_id=call_id))
+        if self._is_connected:
+            commands.append(create)
+        if should_respond:
+            self._wants_answer.add(call.response_id)
+        is_last = all(other.response_id != call.response_id for other in self._running.values())
+        if is_last and call.response_id in self._wants_answer:
+            self._wants_answer.discard(call.response_id)
+            commands += self._want_response(now)
+        return commands + self._housekeeping(now)
+
+    def announce(self, text: str, now: float) -> list[Command]:
+        """Have the model say something it was not asked for: a task's late question or result."""
+        if self._phase is Phase.ENDED:
+            return []
+        return self._tell(model.Item("message", text=text, role="system"), now) + self._housekeeping(now)
+
+    def caller_pressed(self, digits: str, now: float) -> list[Command]:
+        """Digits that no task took: the model hears of them."""
+        return self._tell(model.Item("message", text=f"The caller pressed {digits}.", role="user"), now)
+
+    def hang_up(self, reason: str, now: float) -> list[Command]:
+        """End the call once everything said was heard."""
+        if self._phase is Phase.PARKED:
+            return self._end("bot")
+        return self._leave(carrier.HangUp(reason), now)
+
+    def transfer(self, command: carrier.TransferCall, now: float) -> list[Command]:
+        """Hand the caller on once everything said was heard."""
+        return self._leave(command, now)
+
+    def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
+        if self._phase is not Phase.TALKING:
+            return []
+        self._phase = Phase.LEAVING
+        self._farewell = farewell
+        self._leaving_since = now
+        self._quiet_since = None
+        return self._housekeeping(now)
+
+    def _tell(self, item: model.Item, now: float) -> list[Command]:
+        create = self.history.add(item)
+        commands: list[Command] = []
+        if self._is_connected:
+            commands.append(create)
+        return commands + self._want_response(now)
+
+    def _want_response(self, now: float) -> list[Command]:
+        if not self._is_connected:
+            self._owes_answer = True
+            return []
+        return list(self._gate.want(model.CreateResponse(), now))
+
+    # Time
+
+    def advance(self, now: float) -> list[Command]:
+        """Do what is due by ``now``."""
+        if self._phase is Phase.ENDED:
+            return []
+        commands: list[Command] = list(self._gate.advance(now))
+        if self._phase is Phase.PARKED and self._phase_deadline is not None and now >= self._phase_deadline:
+            return commands + self._end("carrier_lost")
+        if (
+            self._phase is Phase.HANGING_UP
+            and self._phase_deadline is not None
+            and now >= self._phase_deadline
+        ):
+            self.counters.note("hang_up_unanswered")
+            return commands + self._end("bot")
+        if (
+            self._phase is Phase.TRANSFERRING
+            and self._phase_deadline is not None
+            and now >= self._phase_deadline
+        ):
+            commands += self._transfer_failed(now)
+        if now >= self._call_deadline and self._phase is Phase.TALKING:
+            self.counters.note("call_limit_hit")
+            self._call_deadline = float("inf")
+            commands += self.hang_up("call limit", now)
+        return commands + self._housekeeping(now)
+
+    def next_deadline(self) -> float | None:
+        """When `advance` is due next, in monotonic seconds."""
+        if self._phase is Phase.ENDED:
+            return None
+        deadlines = [self._call_deadline, self._gate.next_deadline(), self._phase_deadline]
+        if not self._replacing and self._is_connected:
+            deadlines.append(self._session_deadline)
+        if self._phase is Phase.LEAVING:
+            deadlines.append(self._leaving_since + self.limits.leaving_limit_s)
+            deadlines.append(self._leave_deadline)
+        return min(deadline for deadline in deadlines if deadline is not None)
+
+    def _housekeeping(self, now: float) -> list[Command]:
+        """What follows from the state of things, whatever event led there."""
+        if self._phase is Phase.ENDED:
+            return []
+        commands: list[Command] = []
+        if self._playback_id is not None and self._ledger.is_complete:
+            commands.append(carrier.ClosePlayback(self._playback_id))
+            self._playback_id = None
+            self._unconfirmed_playbacks += 1
+        if self._phase is Phase.LEAVING:
+            commands += self._leave_when_heard(now)
+        elif self._session_deadline is not None and now >= self._session_deadline and not self._replacing:
+            if not self._is_talk_going_on(now):
+                self._replacing = True
+                self.counters.note("model_sessions_replaced")
+                commands.append(ReplaceModel())
+            else:
+                # Look again at the next event, or in a second.
+                self._session_deadline = now + 1.0
+        return commands
+
+    def _is_talk_going_on(self, now: float) -> bool:
+        return (
+            self._is_model_busy
+            or bool(self._running)
+            or self._playback_id is not None
+            or self._caller_is_speaking
+            or self._ledger.is_audible(now)
+        )
+
+    def _leave_when_heard(self, now: float) -> list[Command]:
+        self._leave_deadline = None
+        if now < self._leaving_since + self.limits.leaving_limit_s:
+            if self._is_model_busy or self._running or self._playback_id is not None:
+                self._quiet_since = None
+                return []
+            if self._quiet_since is None:
+                self._quiet_since = self._ledger.silent_at(now)
+            if self._quiet_since is None:
+                return []
+            if now < self._quiet_since:
+                self._leave_deadline = self._quiet_since
+                return []
+            # The clock is an estimate; the carrier's own word is worth a short wait.
+            if self._unconfirmed_playbacks and now < self._quiet_since + self.limits.hang_up_grace_s:
+                self._leave_deadline = self._quiet_since + self.limits.hang_up_grace_s
+                return []
+        assert self._farewell is not None
+        if isinstance(self._farewell, carrier.TransferCall):
+            self._phase = Phase.TRANSFERRING
+            self._phase_deadline = now + self.limits.transfer_timeout_s
+        else:
+            self._phase = Phase.HANGING_UP
+            self._phase_deadline = now + self.limits.hang_up_timeout_s
+        return [self._farewell]
+
+    def _end(self, outcome: str) -> list[Command]:
+        self._phase = Phase.ENDED
+        return [EndCall(outcome)]

@@ -1,0 +1,73 @@
+"""What the brain asks of the call besides carrier and model commands."""
+
+from dataclasses import dataclass, field
+
+from fastagent.wire.events import CarrierCommand
+from fastagent.wire.realtime_events import ModelCommand
+
+__all__ = [
+    "BotSaid",
+    "CallerPressed",
+    "CallerSaid",
+    "Command",
+    "EndCall",
+    "NoteInterruption",
+    "ReplaceModel",
+    "RunFunction",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RunFunction:
+    """Have the agent run a function; its answer comes back by `Bridge.function_returned`."""
+
+    call_id: str
+    name: str
+    arguments: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerSaid:
+    """A finished utterance of the caller, for the agent and the transcript."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class BotSaid:
+    """A finished utterance of the bot, cut to what was heard where that is known."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerPressed:
+    """Keypad digits, for the agent."""
+
+    digits: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class NoteInterruption:
+    """The caller cut the bot off; ``heard_ms`` of the item were heard."""
+
+    item_id: str
+    heard_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReplaceModel:
+    """Open another model session and switch over: this one is near its limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class EndCall:
+    """The call is over; close what is open."""
+
+    outcome: str
+    """One of ``caller``, ``bot``, ``transferred``, ``carrier_lost``, ``model_lost``, ``limit``, ``error``,
+    ``machine``, ``not_answered``, ``other``."""
+
+
+CallCommand = RunFunction | CallerSaid | BotSaid | CallerPressed | NoteInterruption | ReplaceModel | EndCall
+Command = CarrierCommand | ModelCommand | CallCommand

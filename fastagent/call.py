@@ -1,0 +1,502 @@
+"""One call's life: opens the legs, carries the brain's commands out, runs timer and agent, closes all.
+
+Events come in synchronously from the legs; the brain's commands go out in the same callback. Only the agent's
+functions and the connection to the model are tasks, held by the call and ended with it.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Protocol
+
+from fastagent.agent import AgentSession, FastAgent, Transition
+from fastagent.bridge import commands as asked
+from fastagent.bridge.brain import Bridge, BridgeLimits, Phase
+from fastagent.bridge.commands import Command
+from fastagent.errors import FastAgentError, LegError
+from fastagent.legs.carrier import CarrierSocket
+from fastagent.legs.model import ModelConnector, ModelSocket
+from fastagent.legs.tick import PlayoutTick
+from fastagent.legs.watch import LegWatch
+from fastagent.media.playout import PlayoutLedger
+from fastagent.media.pumps import MediaPlan, build_downlink, build_uplink, plan_media
+from fastagent.settings import Settings
+from fastagent.stats import Counters, TimeClasses
+from fastagent.wire import events as carrier
+from fastagent.wire.openai_realtime import APPEND_TEMPLATE, AUDIO_MEDIA
+from fastagent.wire.realtime_events import ModelCommand, ModelEvent, SessionSettings
+
+__all__ = ["Call", "CallObserver", "CallServices", "CallSummary"]
+
+logger = logging.getLogger("fastagent.call")
+
+SHORT_SESSION_S = 2.0
+"""A model session that ends sooner counts as a failed connection."""
+AGENT_CLOSE_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class CallSummary:
+    """What is left of a call."""
+
+    conversation_id: str
+    outcome: str
+    duration_s: float
+    media: str
+    is_passthrough: bool
+    transitions: tuple[Transition, ...]
+    results: tuple[Mapping[str, Any], ...] = field(repr=False)
+    counters: Mapping[str, int] = field(repr=False)
+    frame_times: TimeClasses = field(repr=False)
+    """How long each frame of either leg took inside the bridge."""
+
+
+class CallObserver(Protocol):
+    """Hears what happens in a call; must return at once."""
+
+    def caller_said(self, conversation_id: str, text: str) -> None:
+        """A finished utterance of the caller."""
+
+    def bot_said(self, conversation_id: str, text: str) -> None:
+        """A finished utterance of the bot."""
+
+    def moved(self, conversation_id: str, transition: Transition) -> None:
+        """A state machine changed its state."""
+
+    def ended(self, summary: CallSummary) -> None:
+        """The call is over."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallServices:
+    """What all calls of a process share."""
+
+    settings: Settings
+    connector: ModelConnector
+    tick: PlayoutTick
+    watch: LegWatch
+    counters: Counters
+    observers: tuple[CallObserver, ...] = ()
+
+
+class Call:
+    """One conversation, over however many sockets it takes.
+
+    Args:
+        offer: the carrier's offer.
+        agent: who answers.
+        carrier_settings: what the carrier is configured with once the call stands.
+
+    Raises:
+        UnsupportedMediaError: no offered format is usable.
+    """
+
+    def __init__(
+        self,
+        offer: carrier.SessionOffered,
+        agent: FastAgent,
+        services: CallServices,
+        *,
+        codec: carrier.CarrierCodec,
+        carrier_settings: Mapping[str, Any],
+    ) -> None:
+        settings = services.settings
+        self._services = services
+        self._offer = offer
+        self._agent = agent
+        self._carrier_settings = carrier_settings
+        self._plan: MediaPlan = plan_media(offer.offers)
+        self._uplink = build_uplink(self._plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms)
+        lead_ms = settings.queue_limit_ms if codec.cuts_reliably else settings.lead_ms
+        self._downlink = build_downlink(
+            self._plan, AUDIO_MEDIA, lead_ms=lead_ms, queue_limit_ms=settings.queue_limit_ms
+        )
+        self._downlink.on_item = self._meet_item
+        ledger = PlayoutLedger(
+            self._downlink, self._plan.offer.format, self._plan.model_format, link_delay_ms=settings.link_delay_ms
+        )
+        self._counters = Counters()
+        self._begun = time.monotonic()
+        self._bridge = Bridge(
+            ledger,
+            self._plan.offer,
+            self._session_settings(),
+            greeting=agent.greeting,
+            limits=BridgeLimits(
+                resume_grace_s=settings.resume_grace_s,
+                max_call_s=settings.max_call_s,
+                model_session_limit_s=settings.model_session_limit_s,
+            ),
+            counters=self._counters,
+            now=self._begun,
+        )
+        self._session: AgentSession = agent.open(self, on_transition=self._moved)
+        self._carrier: CarrierSocket | None = None
+        self._model: ModelSocket | None = None
+        self._model_since = 0.0
+        self._model_needed = asyncio.Event()
+        self._is_configured = False
+        self._frame_times = TimeClasses()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at: float | None = None
+        self._functions: set[asyncio.Task[None]] = set()
+        self._outcome = "error"
+        self._over = asyncio.Event()
+
+    def _session_settings(self) -> SessionSettings:
+        agent = self._agent
+        model = self._plan.model_format
+        llm_config = agent.llm_config
+        return SessionSettings(
+            input_format=model,
+            output_format=model,
+            instructions=agent.instructions,
+            tools=agent.tools,
+            voice=agent.voice,
+            transcription_model=self._services.settings.transcription_model or None,
+            transcription_language=agent.language,
+            transcription_prompt="\n".join(agent.transcription_phrases) or None,
+            max_output_tokens=llm_config.get("max_output_tokens"),
+        )
+
+    # The agent's view: CallControl
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's name for the conversation."""
+        return self._offer.conversation_id
+
+    @property
+    def caller(self) -> str:
+        """The caller's number or address, empty when withheld."""
+        return self._offer.caller
+
+    def hang_up(self, reason: str) -> None:
+        """End the call once everything said was heard."""
+        self._do(self._bridge.hang_up(reason, time.monotonic()))
+
+    def transfer(self, target: str, reason: str) -> None:
+        """Hand the caller on once everything said was heard."""
+        command = carrier.TransferCall(target, reason, wants_status=True)
+        self._do(self._bridge.transfer(command, time.monotonic()))
+
+    def send_dtmf(self, digits: str) -> None:
+        """Send digits to the far side."""
+        self._do([carrier.SendDtmf(digits)])
+
+    def send_metadata(self, value: Mapping[str, Any]) -> None:
+        """Pass data to the telephone network's side."""
+        self._do([carrier.SendMetadata(value)])
+
+    def announce(self, text: str) -> None:
+        """Have the model act on ``text`` as soon as it may speak."""
+        self._do(self._bridge.announce(text, time.monotonic()))
+
+    # The call as the switchboard sees it
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more happens."""
+        return self._over.is_set()
+
+    @property
+    def media_name(self) -> str:
+        """The carrier's name of the format chosen."""
+        return self._plan.offer.name
+
+    @property
+    def duration_s(self) -> float:
+        """Since the call was offered."""
+        return time.monotonic() - self._begun
+
+    def take(self, socket: CarrierSocket) -> None:
+        """Answer on this socket: the call's first, or another after the first was lost."""
+        is_resume = self._carrier is not None or self._bridge.phase is Phase.PARKED
+        if is_resume:
+            self._leave_carrier()
+            self._uplink.reset()
+        self._carrier = socket
+        socket.on_event = self._carrier_event
+        socket.on_lost = partial(self._carrier_lost, socket)
+        self._is_configured = False
+        socket.send(carrier.AcceptSession(self._plan.offer))
+        self._join_pumps()
+        if is_resume:
+            self._do(self._bridge.carrier_resumed(time.monotonic()))
+
+    async def run(self) -> CallSummary:
+        """Live until the call is over; everything the call opened is closed then."""
+        keeper = asyncio.create_task(self._keep_model())
+        try:
+            self._schedule()
+            await self._over.wait()
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+            await self._close()
+        summary = CallSummary(
+            self.call_id,
+            self._outcome,
+            self.duration_s,
+            self.media_name,
+            self._plan.is_passthrough,
+            tuple(self._session.transitions),
+            tuple(self._session.results),
+            dict(self._all_counters()),
+            self._frame_times,
+        )
+        for observer in self._services.observers:
+            observer.ended(summary)
+        return summary
+
+    def end(self, outcome: str) -> None:
+        """End the call at once, telling the carrier: the process stops."""
+        if not self.is_over:
+            if self._carrier is not None:
+                self._carrier.send(carrier.HangUp("service stops"))
+            self._finish(outcome)
+
+    # Carrier
+
+    def _carrier_event(self, event: carrier.CarrierEvent) -> None:
+        if not self._is_configured and isinstance(event, carrier.CallMetadata | carrier.CallerStreamStarted):
+            self._is_configured = True
+            if self._carrier_settings:
+                self._do([carrier.ConfigureCall(self._carrier_settings)])
+        self._do(self._bridge.receive_carrier(event, time.monotonic()))
+
+    def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
+        if socket is not self._carrier:
+            return
+        logger.warning("call %s: carrier socket lost with %d", self.call_id, code)
+        self._leave_carrier()
+        self._do(self._bridge.carrier_lost(time.monotonic()))
+
+    def _leave_carrier(self) -> None:
+        socket, self._carrier = self._carrier, None
+        if socket is None:
+            return
+        socket.on_event, socket.on_lost = _ignore, _ignore
+        if socket.leg is not None:
+            self._frame_times.add(socket.leg.frame_times)
+            self._counters.note("carrier_protocol_errors", socket.leg.protocol_errors)
+            socket.leg.disconnect_pump()
+            socket.close()
+        self._services.tick.forget(self._downlink)
+        if self._model is not None:
+            self._model.leg.connect_pump(self._downlink, None)
+
+    # Model
+
+    async def _keep_model(self) -> None:
+        """Have a session with the model while the call lasts."""
+        short_sessions = 0
+        while True:
+            try:
+                socket = await self._services.connector.connect()
+            except LegError as error:
+                logger.error("call %s: %s", self.call_id, error)
+                if self._model is None:
+                    self._do(self._bridge.model_failed(time.monotonic()))
+                    return
+                # The running session goes on until it ends by itself.
+                await asyncio.sleep(self._services.settings.model_connect_timeout_s)
+                continue
+            self._switch_model(socket)
+            begun = time.monotonic()
+            await self._model_needed.wait()
+            self._model_needed.clear()
+            short_sessions = short_sessions + 1 if time.monotonic() - begun < SHORT_SESSION_S else 0
+            if short_sessions >= self._services.settings.model_connect_attempts:
+                logger.error("call %s: %d model sessions in a row ended at once", self.call_id, short_sessions)
+                self._do(self._bridge.model_failed(time.monotonic()))
+                return
+            if short_sessions:
+                await asyncio.sleep(0.25 * 2**short_sessions)
+
+    def _switch_model(self, socket: ModelSocket) -> None:
+        """Put a new session in the old one's place, between two messages."""
+        self._leave_model()
+        now = time.monotonic()
+        self._model = socket
+        self._services.watch.add(socket.leg)
+        expires = socket.session.expires_at_unix_s if socket.session is not None else None
+        lifetime_s = expires - time.time() if expires else None
+        self._downlink.forget_item()
+        self._do(self._bridge.model_opened(now, lifetime_s=lifetime_s))
+        self._release_backlog()
+        self._join_pumps()
+        socket.attach(
+            on_event=self._model_event,
+            on_lost=partial(self._model_lost, socket),
+            on_writable=self._release_backlog,
+            on_queued=self._audio_queued,
+        )
+
+    def _model_event(self, event: ModelEvent) -> None:
+        self._do(self._bridge.receive_model(event, time.monotonic()))
+
+    def _model_lost(self, socket: ModelSocket, code: int, reason: str) -> None:
+        if socket is not self._model:
+            return
+        logger.warning("call %s: model socket lost with %d", self.call_id, code)
+        self._counters.note("model_lost")
+        self._leave_model()
+        self._do(self._bridge.model_lost(time.monotonic()))
+        self._model_needed.set()
+
+    def _leave_model(self) -> None:
+        socket, self._model = self._model, None
+        if socket is None:
+            return
+        self._frame_times.add(socket.leg.frame_times)
+        # Caller audio is kept for the next session; bot audio that came already still plays to its end.
+        if self._carrier is not None and self._carrier.leg is not None:
+            self._carrier.leg.connect_pump(self._uplink, None)
+        socket.close()
+
+    def _join_pumps(self) -> None:
+        carrier_leg = self._carrier.leg if self._carrier is not None else None
+        model_leg = self._model.leg if self._model is not None else None
+        if carrier_leg is not None:
+            carrier_leg.connect_pump(self._uplink, model_leg)
+        if model_leg is not None:
+            model_leg.connect_pump(self._downlink, carrier_leg)
+
+    def _release_backlog(self) -> None:
+        """Caller audio of the gap, now that the model can take it."""
+        if self._model is not None:
+            for message in self._uplink.release():
+                self._model.leg.send(message)
+
+    # Media
+
+    def _meet_item(self, response_id: str, item_id: str, content_index: int) -> bool:
+        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, time.monotonic())
+        self._do(commands)
+        return is_played
+
+    def _audio_queued(self) -> None:
+        if self._carrier is not None and self._carrier.leg is not None:
+            self._services.tick.watch(self._downlink, self._carrier.leg, self._playout_drained)
+
+    def _playout_drained(self) -> None:
+        self._do(self._bridge.playout_drained(time.monotonic()))
+
+    # Commands
+
+    def _do(self, commands: Iterable[Command]) -> None:
+        queue = deque(commands)
+        while queue:
+            command = queue.popleft()
+            match command:
+                case asked.RunFunction():
+                    task = asyncio.create_task(self._run_function(command))
+                    self._functions.add(task)
+                    task.add_done_callback(self._functions.discard)
+                case asked.CallerSaid():
+                    self._session.caller_said(command.text)
+                    for observer in self._services.observers:
+                        observer.caller_said(self.call_id, command.text)
+                case asked.BotSaid():
+                    self._session.bot_said(command.text)
+                    for observer in self._services.observers:
+                        observer.bot_said(self.call_id, command.text)
+                case asked.CallerPressed():
+                    if not self._session.dtmf(command.digits):
+                        queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
+                case asked.NoteInterruption():
+                    logger.info("call %s: bot interrupted after %d ms", self.call_id, command.heard_ms)
+                case asked.ReplaceModel():
+                    self._model_needed.set()
+                case asked.EndCall():
+                    self._finish(command.outcome)
+                case carrier.OpenPlayback():
+                    if self._carrier is not None:
+                        self._carrier.send(command)
+                        template = self._carrier.codec.playback_template(command.playback_id)
+                        self._downlink.set_template(template.prefix, template.suffix)
+                case _ if isinstance(command, ModelCommand):
+                    if self._model is not None:
+                        self._model.send(command)
+                case _:
+                    if self._carrier is not None:
+                        self._carrier.send(command)
+        if self._downlink.is_queued:
+            self._audio_queued()
+        self._schedule()
+
+    async def _run_function(self, command: asked.RunFunction) -> None:
+        try:
+            outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
+        except FastAgentError as error:
+            logger.error("call %s: function failed: %s", self.call_id, type(error).__name__)
+            self._counters.note("functions_failed")
+            return
+        now = time.monotonic()
+        self._do(
+            self._bridge.function_returned(
+                command.call_id, outcome.output, now, should_respond=outcome.should_respond
+            )
+        )
+
+    def _moved(self, transition: Transition) -> None:
+        logger.info("call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state)
+        for observer in self._services.observers:
+            observer.moved(self.call_id, transition)
+
+    # Time
+
+    def _schedule(self) -> None:
+        deadline = None if self.is_over else self._bridge.next_deadline()
+        if deadline == self._timer_at and (self._timer is not None or deadline is None):
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = deadline
+        if deadline is not None:
+            delay_s = max(0.0, deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
+
+    def _advance(self) -> None:
+        self._timer = None
+        self._timer_at = None
+        self._do(self._bridge.advance(time.monotonic()))
+
+    # The end
+
+    def _finish(self, outcome: str) -> None:
+        if not self.is_over:
+            self._outcome = outcome
+            self._over.set()
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._leave_carrier()
+        self._leave_model()
+        await self._session.close("call over", timeout_s=AGENT_CLOSE_TIMEOUT_S)
+        for task in list(self._functions):
+            task.cancel()
+        await asyncio.gather(*self._functions, return_exceptions=True)
+
+    def _all_counters(self) -> Counters:
+        counters = Counters(self._counters)
+        counters.note("uplink_messages", self._uplink.messages)
+        counters.note("uplink_malformed", self._uplink.malformed)
+        counters.note("uplink_bad_audio", self._uplink.bad_audio)
+        counters.note("uplink_backlog_dropped", self._uplink.backlog_dropped)
+        counters.note("downlink_messages", self._downlink.messages)
+        counters.note("downlink_bad_audio", self._downlink.bad_audio)
+        counters.note("downlink_stale", self._downlink.discarded)
+        counters.note("downlink_dropped", self._downlink.dropped)
+        return Counters({name: count for name, count in counters.items() if count})
+
+
+_ignore: Callable[..., None] = lambda *_: None  # noqa: E731 - a callback that does nothing, typed as any

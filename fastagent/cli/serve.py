@@ -1,0 +1,76 @@
+"""``fastagent serve``: answer calls with an agent."""
+
+import argparse
+import importlib
+import logging
+import os
+import sys
+from typing import Any
+
+from fastagent.agent import FastAgent
+from fastagent.errors import ConfigurationError
+from fastagent.server import process
+from fastagent.settings import Settings
+
+__all__ = ["add_parser", "load_agent", "start_logging"]
+
+EPILOG = """\
+examples:
+  OPENAI_API_KEY=... fastagent serve fastagent.examples.appointment:agent
+  FASTAGENT_REALTIME_URL=local fastagent serve my_agents:front_desk --port 8080
+  FASTAGENT_REALTIME_URL=ws://127.0.0.1:9100/v1/realtime fastagent serve fastagent.examples.appointment:agent
+
+AudioCodes' bot URL is ws://HOST:PORT/audiocodes/webhook. Settings are read from the environment; see the README.
+"""
+
+
+def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Declare the verb."""
+    parser = verbs.add_parser(
+        "serve",
+        help="answer calls with an agent",
+        description="Answer calls with an agent until told to stop (Ctrl-C or SIGTERM drains running calls).",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("agents", nargs="+", metavar="MODULE:AGENT", help="what answers; the first is the default")
+    parser.add_argument("--host", help="address to listen on (HOST, default 127.0.0.1)")
+    parser.add_argument("--port", type=int, help="port to listen on (PORT, default 8000; 0 picks one)")
+    parser.set_defaults(run=run)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Serve."""
+    settings = Settings.from_environment(host=options.host, port=options.port)
+    start_logging(settings.log_level)
+    agents = [load_agent(name) for name in options.agents]
+    await process.serve(agents, settings)
+    return 0
+
+
+def load_agent(name: str) -> FastAgent:
+    """The agent that ``MODULE:ATTRIBUTE`` names; the current folder is searched first.
+
+    Raises:
+        ConfigurationError: there is no such module or agent; the message says which.
+    """
+    module_name, separator, attribute = name.partition(":")
+    if not separator or not module_name or not attribute:
+        raise ConfigurationError(f"expected MODULE:AGENT, got {name!r}")
+    if (folder := os.getcwd()) not in sys.path:
+        sys.path.insert(0, folder)
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        raise ConfigurationError(f"cannot import {module_name}: no module named {error.name!r}") from None
+    found: Any = getattr(module, attribute, None)
+    if not isinstance(found, FastAgent):
+        candidates = sorted(key for key, value in vars(module).items() if isinstance(value, FastAgent))
+        hint = f"; it has {', '.join(candidates)}" if candidates else "; it holds no FastAgent"
+        raise ConfigurationError(f"{module_name} has no agent {attribute!r}{hint}")
+    return found
+
+
+def start_logging(level: str) -> None:
+    """One line per event on standard error."""
+    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

@@ -1,0 +1,84 @@
+"""The carrier's side of a call: messages of one socket become events for whoever holds it."""
+
+import logging
+from collections.abc import Callable
+
+from fastagent._native.listener import Leg
+from fastagent.errors import WireError
+from fastagent.stats import Counters
+from fastagent.wire.events import CarrierCodec, CarrierCommand, CarrierEvent
+
+__all__ = ["CarrierSocket"]
+
+logger = logging.getLogger("fastagent.carrier")
+
+
+class CarrierSocket:
+    """One WebSocket of a carrier, with its codec.
+
+    ``on_event`` and ``on_lost`` may be changed while the socket lives: first the switchboard holds it, then
+    the call. A message that cannot be read is counted; after ``bad_message_limit`` of them the socket closes.
+    """
+
+    def __init__(self, codec: CarrierCodec, *, bad_message_limit: int, counters: Counters) -> None:
+        self.codec = codec
+        self.leg: Leg | None = None
+        self.on_event: Callable[[CarrierEvent], None] = _ignore_event
+        self.on_lost: Callable[[int, str], None] = _ignore_end
+        self._bad_message_limit = bad_message_limit
+        self._bad_messages = 0
+        self._counters = counters
+
+    def send(self, command: CarrierCommand) -> None:
+        """Put a command on the wire."""
+        if self.leg is None:
+            return
+        for message in self.codec.send(command):
+            self.leg.send(message)
+
+    def close(self, code: int = 1000, reason: str = "") -> None:
+        """Begin the closing handshake."""
+        if self.leg is not None:
+            self.leg.close(code, reason)
+
+    # What the native leg reports
+
+    def on_open(self) -> None:
+        """The first message is the carrier's."""
+
+    def on_message(self, data: bytes, is_text: bool) -> None:
+        """Decode, acknowledge, pass on."""
+        try:
+            events = self.codec.receive(data)
+        except WireError as error:
+            self._bad_messages += 1
+            self._counters.note("carrier_malformed")
+            if self._bad_messages <= 3:
+                logger.warning("message refused: %s", error)
+            if self._bad_messages >= self._bad_message_limit:
+                self.close(1008, "too many malformed messages")
+            return
+        for message in self.codec.messages_to_send():
+            if self.leg is not None:
+                self.leg.send(message)
+        for event in events:
+            self.on_event(event)
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Tell the holder once."""
+        on_lost, self.on_lost, self.on_event = self.on_lost, _ignore_end, _ignore_event
+        on_lost(code, reason)
+
+    def on_writable(self) -> None:
+        """The playout tick goes on by itself."""
+
+    def on_queued(self) -> None:
+        """Caller audio is never queued here: it is kept by the uplink."""
+
+
+def _ignore_event(event: CarrierEvent) -> None:
+    """Nobody holds the socket."""
+
+
+def _ignore_end(code: int, reason: str) -> None:
+    """Nobody holds the socket."""

@@ -1,0 +1,47 @@
+"""The shared playout tick: one timer lets queued audio of all calls out when it is due."""
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from fastagent._native.listener import Leg
+from fastagent._native.pump import Downlink
+
+__all__ = ["PlayoutTick"]
+
+TICK_S = 0.02
+"""One frame: the finest step in which audio leaves a queue."""
+
+
+class PlayoutTick:
+    """Serves every downlink that holds audio back; sleeps while there is none."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[Downlink, tuple[Leg, Callable[[], None]]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, downlink: Downlink, leg: Leg, on_drained: Callable[[], None]) -> None:
+        """Send what is due of ``downlink`` on ``leg`` until nothing is left, then call ``on_drained`` once."""
+        self._waiting[downlink] = (leg, on_drained)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._run)
+
+    def forget(self, downlink: Downlink) -> None:
+        """Stop serving ``downlink``."""
+        self._waiting.pop(downlink, None)
+
+    def _run(self) -> None:
+        self._timer = None
+        now = time.monotonic()
+        for downlink, (leg, on_drained) in list(self._waiting.items()):
+            if not leg.send_due(downlink, now) and self._waiting.pop(downlink, None) is not None:
+                on_drained()
+        if self._waiting and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(TICK_S, self._run)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,86 @@
+"""Which media format a call takes, which conversions that needs, and the native pumps that do them.
+
+A format that both sides speak costs nothing and loses nothing, so it comes first; among those, and among
+the rest, the carrier's own order of preference decides.
+"""
+
+from dataclasses import dataclass
+
+from fastagent._native.envelope import EnvelopeSpec
+from fastagent._native.pump import Downlink, Uplink
+from fastagent.audio.formats import ALAW_8K, MULAW_8K, PCM16_24K, AudioFormat
+from fastagent.errors import UnsupportedMediaError
+from fastagent.wire.envelope import AudioTemplate, MediaEnvelope
+from fastagent.wire.events import MediaOffer
+
+__all__ = ["MODEL_FORMATS", "MediaPlan", "build_downlink", "build_uplink", "plan_media"]
+
+MODEL_FORMATS = (PCM16_24K, MULAW_8K, ALAW_8K)
+"""What a Realtime model speaks: audio/pcm at 24 kHz, audio/pcmu, audio/pcma."""
+
+
+@dataclass(frozen=True, slots=True)
+class MediaPlan:
+    """The formats of a call: what the carrier sends and is played, and what the model hears and says."""
+
+    offer: MediaOffer
+    model_format: AudioFormat
+
+    @property
+    def is_passthrough(self) -> bool:
+        """Audio crosses the bridge untouched."""
+        return self.offer.format == self.model_format and not self.offer.has_wav_header
+
+
+def plan_media(offers: tuple[MediaOffer, ...]) -> MediaPlan:
+    """Choose among a carrier's offers.
+
+    Raises:
+        UnsupportedMediaError: none of them is usable.
+    """
+    for offer in offers:
+        if offer.format in MODEL_FORMATS and not offer.has_wav_header:
+            return MediaPlan(offer, offer.format)
+    raw_first = sorted(offers, key=lambda offer: offer.has_wav_header)
+    for offer in raw_first:
+        if offer.format in MODEL_FORMATS:
+            return MediaPlan(offer, offer.format)
+        if offer.format.sample_rate in (8_000, 16_000):
+            return MediaPlan(offer, PCM16_24K)
+    raise UnsupportedMediaError("carrier", "no usable media format was offered")
+
+
+def _spec(media: MediaEnvelope) -> EnvelopeSpec:
+    return EnvelopeSpec(media.discriminator, media.values, media.audio, media.fields)
+
+
+def build_uplink(plan: MediaPlan, media: MediaEnvelope, template: AudioTemplate, *, backlog_ms: int) -> Uplink:
+    """The pump from caller to model."""
+    caller, model = plan.offer.format, plan.model_format
+    return Uplink(
+        _spec(media),
+        caller.encoding.value,
+        caller.sample_rate,
+        model.encoding.value,
+        model.sample_rate,
+        template.prefix,
+        template.suffix,
+        has_wav_header=plan.offer.has_wav_header,
+        backlog_ms=backlog_ms,
+    )
+
+
+def build_downlink(plan: MediaPlan, media: MediaEnvelope, *, lead_ms: int, queue_limit_ms: int) -> Downlink:
+    """The pump from model to caller; its template is set when a playback opens."""
+    caller, model = plan.offer.format, plan.model_format
+    return Downlink(
+        _spec(media),
+        model.encoding.value,
+        model.sample_rate,
+        caller.encoding.value,
+        caller.sample_rate,
+        b"",
+        b"",
+        lead_ms=lead_ms,
+        queue_limit_ms=queue_limit_ms,
+    )

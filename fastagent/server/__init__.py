@@ -1,0 +1,1 @@
+"""The process: one port for HTTP and WebSockets, routes, authentication, limits."""

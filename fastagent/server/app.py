@@ -1,0 +1,115 @@
+"""The ASGI application: routes, and what all calls share."""
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from fastagent import __version__
+from fastagent.agent import FastAgent
+from fastagent.call import CallObserver, CallServices
+from fastagent.legs.model import ModelConnector
+from fastagent.legs.tick import PlayoutTick
+from fastagent.legs.watch import LegWatch
+from fastagent.server.auth import BearerTokens
+from fastagent.server.carriers import audiocodes_routes
+from fastagent.server.switchboard import Switchboard
+from fastagent.settings import Settings
+from fastagent.stats import Counters
+from fastagent.wire.events import SessionOffered
+from fastagent.wire.openai_realtime import upgrade_request
+
+__all__ = ["Service", "build_app"]
+
+
+class Service:
+    """What one process runs: the agents, the calls and what they share.
+
+    Args:
+        realtime_url: where the model is (the settings' own, or the embedded engine's).
+        extra_routes: further routes of the same port.
+    """
+
+    def __init__(
+        self,
+        agents: Sequence[FastAgent],
+        settings: Settings,
+        *,
+        realtime_url: str,
+        observers: Sequence[CallObserver] = (),
+        extra_routes: Sequence[BaseRoute] = (),
+    ) -> None:
+        self.settings = settings
+        self.counters = Counters()
+        self.extra_routes = tuple(extra_routes)
+        self.begun = time.monotonic()
+        self._agents = {agent.agent_id: agent for agent in agents}
+        self._first = agents[0]
+        connector = ModelConnector(
+            upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
+            attempts=settings.model_connect_attempts,
+            timeout_s=settings.model_connect_timeout_s,
+            max_message_bytes=settings.max_model_message_bytes,
+            send_cap_bytes=settings.send_cap_bytes,
+            counters=self.counters,
+        )
+        self.services = CallServices(
+            settings,
+            connector,
+            PlayoutTick(),
+            LegWatch(
+                ping_interval_s=settings.ping_interval_s,
+                ping_timeout_s=settings.ping_timeout_s,
+                counters=self.counters,
+            ),
+            self.counters,
+            tuple(observers),
+        )
+        self.switchboard = Switchboard(self.services, self.choose_agent)
+
+    def choose_agent(self, offer: SessionOffered) -> FastAgent:
+        """The agent whose id is the bot's name at the carrier, else the first one."""
+        return self._agents.get(offer.bot_name, self._first)
+
+    def close(self) -> None:
+        """Stop the shared timers."""
+        self.services.tick.close()
+        self.services.watch.close()
+
+
+def build_app(service: Service) -> Starlette:
+    """The application of one service."""
+
+    async def health(request: Request) -> Response:
+        return JSONResponse(
+            {
+                "status": "healthy" if service.switchboard.has_room else "full",
+                "version": __version__,
+                "active_connections": service.switchboard.active_calls,
+                "uptime_seconds": round(time.monotonic() - service.begun, 3),
+            }
+        )
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
+        # The WebSocket protocol class reads its limits from here.
+        yield {
+            "handshake_timeout_s": service.settings.handshake_timeout_s,
+            "send_cap_bytes": service.settings.send_cap_bytes,
+        }
+        service.close()
+
+    tokens = BearerTokens(service.settings.audiocodes_tokens)
+    routes: list[BaseRoute] = [
+        Route("/health", health),
+        *audiocodes_routes(service.services, service.switchboard, tokens),
+        *service.extra_routes,
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+

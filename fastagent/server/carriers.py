@@ -1,0 +1,69 @@
+"""The carriers' doors: authentication and capacity before the 101, then the socket goes to the switchboard."""
+
+import asyncio
+import logging
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from fastagent.call import CallServices
+from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.auth import BearerTokens
+from fastagent.server.switchboard import Switchboard
+from fastagent.server.websocket import accept_leg, leg_of
+from fastagent.wire.audiocodes import CONNECTIVITY_REPLY, RECOMMENDED_SETTINGS, AudioCodesCodec
+
+__all__ = ["AUDIOCODES_PATH", "audiocodes_routes"]
+
+logger = logging.getLogger("fastagent.server")
+
+AUDIOCODES_PATH = "/audiocodes/webhook"
+
+
+class _Door(CarrierSocket):
+    """A carrier's socket whose end can be awaited."""
+
+    def __init__(self, codec: AudioCodesCodec, services: CallServices) -> None:
+        super().__init__(
+            codec, bad_message_limit=services.settings.bad_message_limit, counters=services.counters
+        )
+        self.closed = asyncio.Event()
+
+    def on_closed(self, code: int, reason: str) -> None:
+        super().on_closed(code, reason)
+        self.closed.set()
+
+
+def audiocodes_routes(services: CallServices, switchboard: Switchboard, tokens: BearerTokens) -> list[BaseRoute]:
+    """The bot URL of AudioCodes VoiceAI Connect: a WebSocket per call, and the HTTP connectivity check."""
+
+    async def check(request: Request) -> Response:
+        if not tokens.admits(request.headers.get("authorization")):
+            services.counters.note("http_unauthorized")
+            return PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
+        return Response(CONNECTIVITY_REPLY, media_type="application/json")
+
+    async def call(websocket: WebSocket) -> None:
+        if not tokens.admits(websocket.headers.get("authorization")):
+            services.counters.note("upgrades_unauthorized")
+            refusal = PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
+            await websocket.send_denial_response(refusal)
+            return
+        if not switchboard.has_room:
+            services.counters.note("upgrades_without_room")
+            refusal = PlainTextResponse("no capacity", 503, {"Retry-After": "1"})
+            await websocket.send_denial_response(refusal)
+            return
+        door = _Door(AudioCodesCodec(), services)
+        door.leg = leg_of(websocket)
+        switchboard.hold(door, "audiocodes", RECOMMENDED_SETTINGS)
+        await accept_leg(websocket, door)
+        services.watch.add(door.leg)
+        await door.closed.wait()
+
+    return [
+        Route(AUDIOCODES_PATH, check, methods=["GET", "POST"]),
+        WebSocketRoute(AUDIOCODES_PATH, call),
+    ]

@@ -1,0 +1,401 @@
+"""uvicorn's WebSocket protocol class over picows: one port, HTTP answers before the 101.
+
+uvicorn parses the request head and hands us the TCP transport. We run the ASGI application for routing and
+authentication; while it has not accepted, any refusal is a plain HTTP answer. At ``websocket.accept`` the
+transport goes to a picows protocol whose listener is the native `Leg`:
+
+::
+
+    HEAD ──scope──▶ ROUTING ──websocket.accept──▶ OPEN (Leg) ──close handshake──▶ CLOSED
+                       └──websocket.close / http.response──▶ REFUSED (403 or the app's answer)
+                       └──handshake_timeout_s──▶ REFUSED (503)
+
+A route that carries media takes the leg over with `accept_leg`; every other route keeps using ASGI
+``receive`` and ``send``, which `AsgiHandler` serves on the same leg.
+"""
+
+import asyncio
+import base64
+import http
+import logging
+from typing import Any, cast
+from urllib.parse import unquote
+
+from picows import WSAutoPingStrategy, WSUpgradeResponse, WSUpgradeResponseWithListener
+from picows.picows import WSProtocol  # type: ignore[attr-defined]
+from starlette.types import Message, Scope
+from starlette.websockets import WebSocket
+from uvicorn.config import Config
+from uvicorn.server import ServerState
+
+from fastagent._native.listener import Leg
+from fastagent.legs.handler import LegHandler
+
+__all__ = ["WebSocketProtocol", "accept_leg", "leg_of"]
+
+logger = logging.getLogger("fastagent.server")
+# picows tells of every connection; a call server tells of calls.
+_picows_logger = logging.getLogger("picows.fastagent")
+_picows_logger.setLevel(logging.WARNING)
+
+LEG_EXTENSION = "fastagent.leg"
+EARLY_BYTES_MAX = 65_536
+"""What a client may send before its upgrade is answered."""
+RECEIVE_QUEUE_MAX = 256
+"""Messages that wait for an ASGI application; further ones close with 1008."""
+CLOSE_TIMEOUT_S = 5.0
+"""From our close frame to the peer's; then the connection is cut."""
+READ_BUFFER_BYTES = 4096
+
+
+class AsgiHandler:
+    """Serves ASGI ``receive`` and ``send`` on a leg."""
+
+    def __init__(self, protocol: "WebSocketProtocol") -> None:
+        self._protocol = protocol
+        self.queue: asyncio.Queue[Message] = asyncio.Queue()
+
+    def on_open(self) -> None:
+        """Nothing to do: the application already knows."""
+
+    def on_message(self, data: bytes, is_text: bool) -> None:
+        """Queue a message for the application."""
+        if self.queue.qsize() >= RECEIVE_QUEUE_MAX:
+            self._protocol.leg.close(1008, "messages are not read")
+            return
+        if is_text:
+            self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+        else:
+            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Tell the application, whoever waits."""
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+
+    def on_writable(self) -> None:
+        """The leg itself cuts a peer that does not read."""
+
+    def on_queued(self) -> None:
+        """No pump, no queue."""
+
+
+class WebSocketProtocol(asyncio.Protocol):
+    """One upgrade request, from its head to the end of its connection."""
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        _loop: asyncio.AbstractEventLoop | None = None,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self._config = config
+        self._app_state = app_state
+        self._server_state = server_state
+        self._loop = _loop or asyncio.get_event_loop()
+        self._transport: asyncio.Transport | None = None
+        self._head = b""
+        self._early = bytearray()
+        self._handler = AsgiHandler(self)
+        self.leg = Leg(
+            self._handler,
+            max_message_bytes=config.ws_max_size,
+            send_cap_bytes=app_state.get("send_cap_bytes", 262_144),
+        )
+        self._is_answered = False
+        self._is_refused = False
+        self._response: Message | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._closer: asyncio.TimerHandle | None = None
+
+    # The transport's callbacks, until the leg takes it
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """uvicorn's HTTP protocol hands its connection over."""
+        self._transport = cast(asyncio.Transport, transport)
+        self._server_state.connections.add(cast(Any, self))
+        self._deadline = self._loop.call_later(
+            self._app_state.get("handshake_timeout_s", 5.0), self._refuse_late_application
+        )
+
+    def data_received(self, data: bytes) -> None:
+        """First the whole request head, at once; then whatever an impatient client already sends."""
+        if not self._head:
+            self._head = data
+            scope = self._scope(data)
+            if scope is None:
+                self._answer_http(400, b"malformed upgrade request")
+                return
+            offered = dict(scope["headers"])
+            if offered.get(b"sec-websocket-version") != b"13":
+                self._write_answer(426, [(b"sec-websocket-version", b"13")], b"WebSocket version 13 is needed")
+                return
+            if not _is_websocket_key(offered.get(b"sec-websocket-key", b"")):
+                self._answer_http(400, b"malformed Sec-WebSocket-Key")
+                return
+            self._handler.queue.put_nowait({"type": "websocket.connect"})
+            task = self._loop.create_task(self._run(scope))
+            self._server_state.tasks.add(task)
+            task.add_done_callback(self._server_state.tasks.discard)
+        elif len(self._early) + len(data) > EARLY_BYTES_MAX:
+            self._answer_http(400, b"data before the upgrade")
+        else:
+            self._early += data
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went away before it was answered."""
+        self._finish()
+        self._handler.on_closed(1006, "")
+
+    def eof_received(self) -> bool:
+        """Let the transport close itself."""
+        return False
+
+    def pause_writing(self) -> None:
+        """An HTTP answer is one small write."""
+
+    def resume_writing(self) -> None:
+        """See `pause_writing`."""
+
+    def shutdown(self) -> None:
+        """The server stops: uvicorn's call, after the drain."""
+        if self.leg.is_open:
+            self._begin_close(1001, "server stops")
+        elif not self._is_answered:
+            self._answer_http(503, b"server stops")
+
+    def _finish(self) -> None:
+        self._server_state.connections.discard(cast(Any, self))
+        for timer in (self._deadline, self._closer):
+            if timer is not None:
+                timer.cancel()
+
+    def _refuse_late_application(self) -> None:
+        if not self._is_answered:
+            logger.warning("upgrade not answered in time; refused with 503")
+            self._answer_http(503, b"not answered in time")
+
+    # ASGI
+
+    def _scope(self, head: bytes) -> Scope | None:
+        assert self._transport is not None
+        lines = head.split(b"\r\n")
+        try:
+            _method, target, _version = lines[0].split(b" ", 2)
+            headers = []
+            for line in lines[1:]:
+                if line:
+                    name, separator, value = line.partition(b":")
+                    if not separator:
+                        return None
+                    headers.append((name.strip().lower(), value.strip()))
+            raw_path, _, query = target.partition(b"?")
+            path = unquote(raw_path.decode("ascii"))
+        except (ValueError, UnicodeDecodeError):
+            return None
+        subprotocols = [
+            part.strip().decode("latin-1")
+            for name, value in headers
+            if name == b"sec-websocket-protocol"
+            for part in value.split(b",")
+        ]
+        server = self._transport.get_extra_info("sockname")
+        client = self._transport.get_extra_info("peername")
+        return {
+            "type": "websocket",
+            "asgi": {"version": self._config.asgi_version, "spec_version": "2.4"},
+            "http_version": "1.1",
+            "scheme": "wss" if self._transport.get_extra_info("sslcontext") else "ws",
+            "server": tuple(server[:2]) if isinstance(server, tuple) else None,
+            "client": tuple(client[:2]) if isinstance(client, tuple) else None,
+            "root_path": self._config.root_path,
+            "path": self._config.root_path + path,
+            "raw_path": self._config.root_path.encode("ascii") + raw_path,
+            "query_string": query,
+            "headers": headers,
+            "subprotocols": subprotocols,
+            "state": self._app_state.copy(),
+            "extensions": {"websocket.http.response": {}, LEG_EXTENSION: {"protocol": self}},
+        }
+
+    async def _run(self, scope: Scope) -> None:
+        try:
+            await self._config.loaded_app(scope, self._receive, self._send)
+        except Exception:
+            logger.exception("WebSocket application failed")
+            if not self._is_answered:
+                self._answer_http(500, b"internal error")
+            elif self.leg.is_open:
+                self._begin_close(1011, "internal error")
+        else:
+            if not self._is_answered:
+                logger.error("WebSocket application returned without an answer")
+                self._answer_http(500, b"internal error")
+            elif self.leg.is_open:
+                self._begin_close(1000, "")
+
+    async def _receive(self) -> Message:
+        return await self._handler.queue.get()
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind == "websocket.accept" and not self._is_answered:
+            self._accept(message)
+        elif kind == "websocket.close" and not self._is_answered:
+            self._answer_http(403, b"forbidden")
+        elif kind == "websocket.http.response.start" and not self._is_answered:
+            self._response = message
+            self._is_answered = True
+        elif kind == "websocket.http.response.body" and self._response is not None:
+            self._answer_application(message.get("body", b""))
+        elif kind == "websocket.send" and self._is_answered:
+            text = message.get("text")
+            if text is not None:
+                self.leg.send(text.encode())
+            else:
+                self.leg.send(message["bytes"], False)
+        elif kind == "websocket.close":
+            self._begin_close(message.get("code") or 1000, message.get("reason") or "")
+        elif not self._is_refused and not self.leg.is_closing:
+            raise RuntimeError(f"unexpected ASGI message {kind!r}")
+
+    # The three answers
+
+    def _accept(self, message: Message) -> None:
+        assert self._transport is not None
+        self._is_answered = True
+        if self._transport.is_closing():
+            return
+        if self._deadline is not None:
+            self._deadline.cancel()
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message.get("headers") or ()}
+        if message.get("subprotocol"):
+            headers["Sec-WebSocket-Protocol"] = message["subprotocol"]
+        answer = WSUpgradeResponse.create_101_response(headers or None)
+        protocol = WSProtocol(
+            None,
+            None,
+            False,
+            lambda request: WSUpgradeResponseWithListener(answer, self.leg),
+            _picows_logger,
+            True,
+            None,
+            False,
+            20,
+            20,
+            WSAutoPingStrategy.PING_WHEN_IDLE,
+            False,
+            self._config.ws_max_size,
+            None,
+            READ_BUFFER_BYTES,
+        )
+        watched = _Watched(self, self._handler)
+        if self.leg.handler is self._handler:
+            self.leg.handler = watched
+        protocol.connection_made(self._transport)
+        self._transport.set_protocol(protocol)
+        _feed(protocol, self._head)
+        if self._early:
+            _feed(protocol, bytes(self._early))
+            self._early.clear()
+
+    def _answer_http(self, status: int, body: bytes) -> None:
+        self._write_answer(status, [(b"content-type", b"text/plain; charset=utf-8")], body)
+
+    def _answer_application(self, body: bytes) -> None:
+        assert self._response is not None
+        self._write_answer(self._response["status"], list(self._response.get("headers") or ()), body)
+
+    def _write_answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        assert self._transport is not None
+        self._is_answered = True
+        self._is_refused = True
+        if self._transport.is_closing():
+            return
+        try:
+            phrase = http.HTTPStatus(status).phrase
+        except ValueError:
+            phrase = ""
+        named = {name.lower() for name, _ in headers}
+        if b"content-length" not in named:
+            headers.append((b"content-length", str(len(body)).encode()))
+        headers.append((b"connection", b"close"))
+        lines = [f"HTTP/1.1 {status} {phrase}".encode()]
+        lines += [name + b": " + value for name, value in headers]
+        self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        self._transport.close()
+
+    def _begin_close(self, code: int, reason: str) -> None:
+        """Send our close frame; cut the connection when the peer does not answer it."""
+        self.leg.close(code, reason)
+        if self._closer is None:
+            self._closer = self._loop.call_later(CLOSE_TIMEOUT_S, self.leg.abort, code, reason)
+
+    def leg_closed(self) -> None:
+        """The connection is over."""
+        self._finish()
+
+
+class _Watched:
+    """A handler, and the protocol's own interest in the connection's end."""
+
+    def __init__(self, protocol: WebSocketProtocol, handler: LegHandler) -> None:
+        self._protocol = protocol
+        self._handler = handler
+        self.on_open = handler.on_open
+        self.on_message = handler.on_message
+        self.on_writable = handler.on_writable
+        self.on_queued = handler.on_queued
+
+    def on_closed(self, code: int, reason: str) -> None:
+        """Both hear it."""
+        self._protocol.leg_closed()
+        self._handler.on_closed(code, reason)
+
+
+def _is_websocket_key(key: bytes) -> bool:
+    """RFC 6455, 4.1: base64 of sixteen bytes."""
+    try:
+        return len(base64.b64decode(key, validate=True)) == 16
+    except ValueError:
+        return False
+
+
+def _feed(protocol: Any, data: bytes) -> None:
+    """Give bytes to a buffered protocol as if they had just arrived."""
+    while data:
+        buffer = protocol.get_buffer(-1)
+        n = min(len(buffer), len(data))
+        buffer[:n] = data[:n]
+        protocol.buffer_updated(n)
+        data = data[n:]
+
+
+def leg_of(websocket: WebSocket) -> Leg:
+    """The native leg that will carry this WebSocket once it is accepted.
+
+    Raises:
+        RuntimeError: the server does not run on `WebSocketProtocol`.
+    """
+    return _protocol_of(websocket).leg
+
+
+async def accept_leg(websocket: WebSocket, handler: LegHandler) -> None:
+    """Accept a WebSocket and take its leg over: ``handler`` hears everything from the first frame on.
+
+    Raises:
+        RuntimeError: the server does not run on `WebSocketProtocol`.
+    """
+    protocol = _protocol_of(websocket)
+    protocol.leg.handler = _Watched(protocol, handler)
+    await websocket.accept()
+
+
+def _protocol_of(websocket: WebSocket) -> WebSocketProtocol:
+    extension = websocket.scope.get("extensions", {}).get(LEG_EXTENSION)
+    if extension is None:
+        raise RuntimeError("media routes need the server's own WebSocket protocol class")
+    protocol: WebSocketProtocol = extension["protocol"]
+    return protocol

@@ -1,0 +1,152 @@
+"""Settings: one frozen object, read once at start from the environment, passed down as values."""
+
+import ipaddress
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastagent.errors import ConfigurationError
+
+__all__ = ["LOCAL_REALTIME", "PUBLIC_REALTIME_URL", "Settings"]
+
+PUBLIC_REALTIME_URL = "wss://api.openai.com/v1/realtime"
+LOCAL_REALTIME = "local"
+"""As a Realtime URL: the embedded engine, started inside the process."""
+TOKEN_CHARACTERS_MIN = 16
+"""A bearer token shorter than this is refused: it could be guessed."""
+
+
+def _variable(name: str) -> dict[str, str]:
+    return {"variable": name}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be set. Defaults are safe: loopback only, every buffer and wait bounded."""
+
+    host: str = field(default="127.0.0.1", metadata=_variable("HOST"))
+    port: int = field(default=8000, metadata=_variable("PORT"))
+    log_level: str = field(default="INFO", metadata=_variable("LOG_LEVEL"))
+    audiocodes_tokens: tuple[str, ...] = field(default=(), repr=False, metadata=_variable("AUDIOCODES_TOKEN"))
+    """Bearer tokens AudioCodes may present, comma-separated in the variable (several while rotating)."""
+
+    openai_api_key: str = field(default="", repr=False, metadata=_variable("OPENAI_API_KEY"))
+    realtime_url: str = field(default=PUBLIC_REALTIME_URL, metadata=_variable("FASTAGENT_REALTIME_URL"))
+    """A ``ws://`` or ``wss://`` address, or ``local``."""
+    realtime_model: str = field(default="gpt-realtime", metadata=_variable("OPENAI_REALTIME_MODEL"))
+    transcription_model: str = field(
+        default="gpt-4o-mini-transcribe", metadata=_variable("FASTAGENT_TRANSCRIPTION_MODEL")
+    )
+    """What writes down the caller's words; empty for none."""
+
+    max_sessions: int = field(default=1000, metadata=_variable("MAX_SESSIONS"))
+    """Calls at once; further ones are answered 503 before the WebSocket opens."""
+    default_timeout_s: float = field(default=30.0, metadata=_variable("DEFAULT_TIMEOUT_SECONDS"))
+    """What one step of an agent may take."""
+    ping_interval_s: float = field(default=20.0, metadata=_variable("WEBSOCKET_PING_INTERVAL"))
+    ping_timeout_s: float = field(default=10.0, metadata=_variable("FASTAGENT_PING_TIMEOUT_SECONDS"))
+    handshake_timeout_s: float = field(default=5.0, metadata=_variable("FASTAGENT_HANDSHAKE_TIMEOUT_SECONDS"))
+    """From the TCP connection to a whole request head, and from there to the answer."""
+    first_message_timeout_s: float = field(
+        default=10.0, metadata=_variable("FASTAGENT_FIRST_MESSAGE_TIMEOUT_SECONDS")
+    )
+    """From an open carrier socket to its first session message."""
+    resume_grace_s: float = field(default=60.0, metadata=_variable("FASTAGENT_RESUME_GRACE_SECONDS"))
+    """How long a call whose carrier socket was lost waits to be resumed."""
+    max_call_s: float = field(default=3600.0, metadata=_variable("FASTAGENT_MAX_CALL_SECONDS"))
+    drain_timeout_s: float = field(default=10.0, metadata=_variable("FASTAGENT_DRAIN_TIMEOUT_SECONDS"))
+    """What running calls get to end after a request to stop."""
+
+    lead_ms: int = field(default=400, metadata=_variable("FASTAGENT_LEAD_MS"))
+    """Most bot audio in flight to a carrier that cannot recall it."""
+    link_delay_ms: int = field(default=0, metadata=_variable("FASTAGENT_LINK_DELAY_MS"))
+    """What the way from us to the caller's ear takes; shortens truncations by as much."""
+    backlog_ms: int = field(default=5000, metadata=_variable("FASTAGENT_BACKLOG_MS"))
+    """Caller audio kept while the model cannot take it."""
+    queue_limit_ms: int = field(default=120_000, metadata=_variable("FASTAGENT_QUEUE_LIMIT_MS"))
+    """Bot audio queued for the caller."""
+    max_carrier_message_bytes: int = field(default=65_536, metadata=_variable("FASTAGENT_MAX_CARRIER_MESSAGE_BYTES"))
+    max_model_message_bytes: int = field(default=16_777_216, metadata=_variable("FASTAGENT_MAX_MODEL_MESSAGE_BYTES"))
+    send_cap_bytes: int = field(default=262_144, metadata=_variable("FASTAGENT_SEND_CAP_BYTES"))
+    """Unsent bytes after which a peer that does not read is closed."""
+    bad_message_limit: int = field(default=100, metadata=_variable("FASTAGENT_BAD_MESSAGE_LIMIT"))
+    """Malformed messages after which a carrier's socket is closed."""
+    model_connect_timeout_s: float = field(
+        default=3.0, metadata=_variable("FASTAGENT_MODEL_CONNECT_TIMEOUT_SECONDS")
+    )
+    model_connect_attempts: int = field(default=5, metadata=_variable("FASTAGENT_MODEL_CONNECT_ATTEMPTS"))
+    model_session_limit_s: float = field(default=3000.0, metadata=_variable("FASTAGENT_MODEL_SESSION_LIMIT_SECONDS"))
+    """A model session older than this is replaced at the next pause (the vendor ends it at 60 minutes)."""
+
+    @classmethod
+    def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
+        """Read the variables that are set and not empty; ``overrides`` win over them.
+
+        Raises:
+            ConfigurationError: a value does not parse or cannot work; the message names the variable.
+        """
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {}
+        for entry in fields(cls):
+            text = environment.get(entry.metadata["variable"], "").strip()
+            if text:
+                values[entry.name] = _parse(entry.metadata["variable"], text, entry.default)
+        values.update({name: value for name, value in overrides.items() if value is not None})
+        settings = cls(**values)
+        settings.check()
+        return settings
+
+    def with_changes(self, **changes: Any) -> "Settings":
+        """A checked copy with other values."""
+        changed = replace(self, **changes)
+        changed.check()
+        return changed
+
+    def check(self) -> None:
+        """Refuse what cannot work or is not safe.
+
+        Raises:
+            ConfigurationError: the message says what to set.
+        """
+        if not 0 <= self.port <= 65_535:
+            raise ConfigurationError(f"PORT: expected 0 to 65535, got {self.port}")
+        if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
+            raise ConfigurationError(f"LOG_LEVEL: expected DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}")
+        if self.realtime_url != LOCAL_REALTIME and urlsplit(self.realtime_url).scheme not in ("ws", "wss"):
+            raise ConfigurationError("FASTAGENT_REALTIME_URL: expected ws://…, wss://… or 'local'")
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, int | float) and entry.name not in ("port", "link_delay_ms") and value <= 0:
+                raise ConfigurationError(f"{entry.metadata['variable']}: expected more than 0, got {value}")
+        for token in self.audiocodes_tokens:
+            if len(token) < TOKEN_CHARACTERS_MIN:
+                raise ConfigurationError(
+                    f"AUDIOCODES_TOKEN: expected at least {TOKEN_CHARACTERS_MIN} characters, got {len(token)}"
+                )
+        if not self.is_loopback and not self.audiocodes_tokens:
+            raise ConfigurationError(
+                f"HOST={self.host} is reachable from other machines, so AUDIOCODES_TOKEN must be set "
+                "(or bind 127.0.0.1)"
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Only this machine can reach the server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+
+def _parse(variable: str, text: str, default: Any) -> Any:
+    kind: Callable[[str], Any] = type(default)
+    if isinstance(default, tuple):
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return kind(text)
+    except ValueError:
+        raise ConfigurationError(f"{variable}: expected {kind.__name__}, got {text!r}") from None

@@ -1,0 +1,497 @@
+# distutils: language = c
+"""The frame pumps: one media message in, at most one out, in C, with no Python object in between."""
+
+from collections import deque
+
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cpython.mem cimport PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint8_t
+from libc.string cimport memcmp, memcpy, memset
+
+from fa_base64 cimport (
+    fa_base64_decode,
+    fa_base64_encode,
+    fa_base64_encoded_size,
+    fa_base64_validate,
+)
+from fa_convert cimport (
+    FA_ALAW,
+    FA_PCM16,
+    FA_RESAMPLE_FLUSH_ROOM,
+    FA_ULAW,
+    fa_converter_begin_chunk,
+    fa_converter_flush,
+    fa_converter_init,
+    fa_converter_process,
+    fa_converter_reset,
+    fa_converter_room,
+)
+from fa_envelope cimport (
+    FA_JSON_STRING,
+    fa_envelope_scan,
+    fa_envelope_unescape,
+)
+from fa_playout cimport (
+    fa_fifo_clear,
+    fa_fifo_pop,
+    fa_fifo_push,
+    fa_playout_played,
+    fa_playout_sent,
+    fa_playout_settle,
+)
+
+from fastagent._native.envelope cimport EnvelopeSpec
+
+# Room in front of a message for the largest WebSocket header (RFC 6455, 5.2: 14 bytes).
+cdef enum:
+    HEADROOM = 16
+    # Base64 characters decoded at a time; a multiple of four.
+    BLOCK_TEXT = 4096
+    BLOCK_BYTES = 3072
+
+_ENCODINGS = {"pcm16": FA_PCM16, "mulaw": FA_ULAW, "alaw": FA_ALAW}
+
+
+cdef int _encoding(str name) except -1:
+    try:
+        return _ENCODINGS[name]
+    except KeyError:
+        raise ValueError(f"expected one of {sorted(_ENCODINGS)}, got {name!r}") from None
+
+
+cdef class Pump:
+    """What both directions share: scan, verbatim copy or conversion, outgoing envelope.
+
+    Args:
+        spec: which messages are media and where their audio stands.
+        in_encoding, in_rate: how audio arrives (``pcm16``, ``mulaw``, ``alaw``; Hz).
+        out_encoding, out_rate: how it leaves.
+        prefix, suffix: what is written around the base64 audio.
+        has_wav_header: RIFF headers may stand at the start of chunks; they are skipped.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        self.buffer = NULL
+        self.capacity = 0
+
+    def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
+                 int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False):
+        cdef int inside = _encoding(in_encoding)
+        cdef int outside = _encoding(out_encoding)
+        if fa_converter_init(&self.converter, inside, in_rate, outside, out_rate, has_wav_header) < 0:
+            raise ValueError(f"no conversion from {in_rate} to {out_rate} Hz")
+        self.spec = spec
+        self.prefix = prefix
+        self.suffix = suffix
+        self.passthrough = inside == outside and in_rate == out_rate and not has_wav_header
+        self.in_sample_size = 2 if inside == FA_PCM16 else 1
+        self.out_sample_size = 2 if outside == FA_PCM16 else 1
+
+    def __dealloc__(self):
+        PyMem_Free(self.buffer)
+
+    @property
+    def is_passthrough(self):
+        """Both sides speak the same format: audio text is copied, not converted."""
+        return self.passthrough
+
+    cdef char *_reserve(self, Py_ssize_t size) except NULL:
+        # Room for `size` bytes of message; what was there is lost.
+        if size > self.capacity:
+            PyMem_Free(self.buffer)
+            self.capacity = 0
+            self.buffer = <char *>PyMem_Malloc(HEADROOM + size)
+            if self.buffer == NULL:
+                raise MemoryError()
+            self.capacity = size
+        return self.buffer + HEADROOM
+
+    cdef int _wrap(self, const char *text, Py_ssize_t n) except? -9:
+        # Writes prefix + text + suffix.
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        cdef Py_ssize_t after = PyBytes_GET_SIZE(self.suffix)
+        cdef char *out = self._reserve(before + n + after)
+        memcpy(out, PyBytes_AS_STRING(self.prefix), before)
+        memcpy(out + before, text, n)
+        memcpy(out + before + n, PyBytes_AS_STRING(self.suffix), after)
+        self.out = out
+        self.out_size = before + n + after
+        return PUMP_SEND
+
+    cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
+        raise NotImplementedError
+
+    cdef int more(self, double now) except? -9:
+        return PUMP_QUIET
+
+    cdef bint is_waiting(self):
+        return False
+
+    def feed(self, message, double now=0.0):
+        """Take one message; give the message to send, or None.
+
+        Raises:
+            LookupError: the message is not media (it belongs to the slow path).
+            ValueError: its envelope is malformed or its audio is not canonical base64; it was counted.
+        """
+        cdef Py_buffer view
+        cdef int verdict
+        PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+        try:
+            verdict = self.take(<const char *>view.buf, view.len, now)
+        finally:
+            PyBuffer_Release(&view)
+        if verdict == PUMP_SEND:
+            return PyBytes_FromStringAndSize(self.out, self.out_size)
+        if verdict == PUMP_QUIET:
+            return None
+        if verdict == PUMP_OTHER:
+            raise LookupError("not a media message")
+        raise ValueError("malformed envelope" if verdict == PUMP_MALFORMED else "audio is not canonical base64")
+
+
+cdef class Uplink(Pump):
+    """Caller audio on its way to the model, and what is kept of it while the model cannot take it.
+
+    ``backlog_ms`` of audio are kept at most (default 5 s); then the oldest is dropped and counted.
+    """
+
+    def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
+                 int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False,
+                 int backlog_ms=5000):
+        Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
+                      has_wav_header=has_wav_header)
+        self.backlog = deque()
+        self.backlog_samples = 0
+        self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
+
+    cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
+        cdef int verdict = fa_envelope_scan(&self.spec.spec, message, n, &self.match)
+        cdef const char *text
+        cdef Py_ssize_t size, room, before, after
+        cdef ptrdiff_t length
+        cdef char *out
+        cdef uint8_t block[BLOCK_BYTES]
+        cdef bytes unescaped
+        if verdict == 0:
+            return PUMP_OTHER
+        if verdict < 0:
+            self.malformed += 1
+            return PUMP_MALFORMED
+        self.messages += 1
+        text = self.match.audio.start
+        size = self.match.audio.size
+        if self.match.audio.escaped:
+            unescaped = PyBytes_FromStringAndSize(NULL, size)
+            length = fa_envelope_unescape(&self.match.audio, PyBytes_AS_STRING(unescaped))
+            if length < 0:
+                self.bad_audio += 1
+                return PUMP_BAD_AUDIO
+            text = PyBytes_AS_STRING(unescaped)
+            size = length
+        length = fa_base64_validate(text, size)
+        if length < 0:
+            self.bad_audio += 1
+            return PUMP_BAD_AUDIO
+        if length == 0:
+            return PUMP_QUIET
+        if self.passthrough and length % self.in_sample_size == 0 and not self.converter.carry_size:
+            self.samples_in += length // self.in_sample_size
+            return self._wrap(text, size)
+
+        # Decode and convert behind the place of the text, then encode from there to the front.
+        before = PyBytes_GET_SIZE(self.prefix)
+        after = PyBytes_GET_SIZE(self.suffix)
+        room = fa_converter_room(&self.converter, length)
+        out = self._reserve(before + fa_base64_encoded_size(room) + after + room)
+        cdef char *audio = out + before + fa_base64_encoded_size(room) + after
+        cdef Py_ssize_t written = 0
+        cdef Py_ssize_t at = 0
+        cdef ptrdiff_t got
+        fa_converter_begin_chunk(&self.converter)
+        while at < size:
+            got = fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block)
+            at += BLOCK_TEXT
+            written += fa_converter_process(&self.converter, block, got, <uint8_t *>audio + written)
+        self.samples_in += length // self.in_sample_size
+        if written == 0:
+            return PUMP_QUIET
+        memcpy(out, PyBytes_AS_STRING(self.prefix), before)
+        size = fa_base64_encode(<uint8_t *>audio, written, out + before)
+        memcpy(out + before + size, PyBytes_AS_STRING(self.suffix), after)
+        self.out = out
+        self.out_size = before + size + after
+        return PUMP_SEND
+
+    cdef int hold(self) except -1:
+        # Keeps the message just made.
+        cdef Py_ssize_t text = self.out_size - PyBytes_GET_SIZE(self.prefix) - PyBytes_GET_SIZE(self.suffix)
+        cdef int64_t samples = text // 4 * 3 // self.out_sample_size
+        self.backlog.append((PyBytes_FromStringAndSize(self.out, self.out_size), samples))
+        self.backlog_samples += samples
+        while self.backlog_samples > self.backlog_limit and self.backlog:
+            self.backlog_samples -= <int64_t>self.backlog.popleft()[1]
+            self.backlog_dropped += 1
+        return 0
+
+    def release(self):
+        """The messages kept while the model could not take them, oldest first; keeps none."""
+        messages = [message for message, _ in self.backlog]
+        self.backlog.clear()
+        self.backlog_samples = 0
+        return messages
+
+    @property
+    def backlog_messages(self):
+        """Messages kept for the model."""
+        return len(self.backlog)
+
+    def reset(self):
+        """Begin a new stretch of caller audio: forget filter history and unfinished samples."""
+        fa_converter_reset(&self.converter)
+
+    def hold_last(self):
+        """Keep the message that `feed` gave last, as the socket path does while the model cannot take it."""
+        self.hold()
+
+
+cdef class Downlink(Pump):
+    """Model audio on its way to the caller: sent at once while little is in flight, queued beyond.
+
+    Positions count carrier samples since the call began. ``on_item(response_id, item_id, content_index)``
+    is called when audio of another item begins; it returns whether to play it, and may change the template.
+
+    Args:
+        lead_ms: most audio in flight to the carrier, by the playback clock.
+        quantum_ms: smallest piece taken off the queue, unless less is left.
+        queue_limit_ms: most audio queued; a message that would exceed it is dropped and counted.
+    """
+
+    def __cinit__(self, *args, **kwargs):
+        memset(&self.queue, 0, sizeof(self.queue))
+
+    def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
+                 int out_rate, bytes prefix not None, bytes suffix not None, *, int lead_ms=400,
+                 int quantum_ms=100, int queue_limit_ms=120_000):
+        if spec.spec.fields < 3:
+            raise ValueError("the spec must declare response id, item id and content index, in this order")
+        Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix)
+        self.clock.sample_rate = out_rate
+        self.lead = <int64_t>out_rate * lead_ms // 1000
+        self.quantum = min(<int64_t>out_rate * quantum_ms // 1000, self.lead)
+        self.queue_limit = <int64_t>out_rate * queue_limit_ms // 1000
+        self.item_key = b""
+        self.item_is_played = False
+        self.on_item = None
+
+    def __dealloc__(self):
+        fa_fifo_clear(&self.queue)
+
+    # Positions
+
+    @property
+    def sent(self):
+        """Carrier samples that left."""
+        return self.clock.sent
+
+    @property
+    def queued(self):
+        """Carrier samples that wait to leave."""
+        return <int64_t>self.queue.size // self.out_sample_size
+
+    def played(self, double now):
+        """Carrier samples heard by ``now`` (monotonic seconds), by the playback clock."""
+        return fa_playout_played(&self.clock, now)
+
+    # Control
+
+    def set_template(self, bytes prefix not None, bytes suffix not None):
+        """Write another envelope from now on."""
+        self.prefix = prefix
+        self.suffix = suffix
+
+    def finish_item(self, double now):
+        """No more audio of the current item comes: let out what the resampler still holds.
+
+        The tail is queued; it leaves with the next `due`.
+        """
+        cdef uint8_t tail[2 * FA_RESAMPLE_FLUSH_ROOM]
+        cdef Py_ssize_t n
+        if not self.item_is_played:
+            return
+        n = fa_converter_flush(&self.converter, tail)
+        if n and fa_fifo_push(&self.queue, tail, n) < 0:
+            raise MemoryError()
+        self.enqueued += n // self.out_sample_size
+
+    def cut(self, double now):
+        """Drop the queue and the rest of the current item; take what was sent as over."""
+        fa_fifo_clear(&self.queue)
+        fa_converter_reset(&self.converter)
+        self.item_is_played = False
+        self.enqueued = self.clock.sent
+        fa_playout_settle(&self.clock, now)
+
+    def settle(self, double now):
+        """The carrier says that everything sent was heard."""
+        fa_playout_settle(&self.clock, now)
+
+    def forget_item(self):
+        """Meet the next message's item anew, even if it is the current one."""
+        self.item_key = b""
+
+    # The path
+
+    cdef bint is_waiting(self):
+        return self.queue.size > 0
+
+    @property
+    def is_queued(self):
+        """Audio waits to leave."""
+        return self.queue.size > 0
+
+    cdef int _same_item(self):
+        # The key is the raw text of both ids, joined by a newline, which no JSON string holds.
+        cdef Py_ssize_t first = self.match.field[0].size
+        cdef Py_ssize_t second = self.match.field[1].size
+        cdef const char *key = PyBytes_AS_STRING(self.item_key)
+        if PyBytes_GET_SIZE(self.item_key) != first + 1 + second:
+            return 0
+        if self.match.field[0].kind != FA_JSON_STRING or self.match.field[1].kind != FA_JSON_STRING:
+            return 0
+        return (
+            memcmp(key, self.match.field[0].start, first) == 0
+            and key[first] == 10
+            and memcmp(key + first + 1, self.match.field[1].start, second) == 0
+        )
+
+    cdef int _meet_item(self) except -1:
+        cdef fa_span *response = &self.match.field[0]
+        cdef fa_span *item = &self.match.field[1]
+        cdef fa_span *index = &self.match.field[2]
+        cdef bytes response_id = b""
+        cdef bytes item_id = b""
+        if response.kind == FA_JSON_STRING:
+            response_id = response.start[:response.size]
+        if item.kind == FA_JSON_STRING:
+            item_id = item.start[:item.size]
+        # The key is set first: on_item may ask for the item to be met again.
+        self.item_key = response_id + b"\n" + item_id
+        content_index = 0
+        if index.size == 1 and 48 <= index.start[0] <= 57:
+            content_index = index.start[0] - 48
+        self.item_is_played = True
+        if self.on_item is not None:
+            self.item_is_played = bool(
+                self.on_item(response_id.decode("utf-8", "replace"), item_id.decode("utf-8", "replace"), content_index)
+            )
+        return 0
+
+    cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
+        cdef int verdict = fa_envelope_scan(&self.spec.spec, message, n, &self.match)
+        cdef const char *text
+        cdef Py_ssize_t size, samples
+        cdef ptrdiff_t length, got
+        cdef bytes unescaped
+        cdef int64_t in_flight
+        if verdict == 0:
+            return PUMP_OTHER
+        if verdict < 0:
+            self.malformed += 1
+            return PUMP_MALFORMED
+        self.messages += 1
+        text = self.match.audio.start
+        size = self.match.audio.size
+        if self.match.audio.escaped:
+            unescaped = PyBytes_FromStringAndSize(NULL, size)
+            length = fa_envelope_unescape(&self.match.audio, PyBytes_AS_STRING(unescaped))
+            if length < 0:
+                self.bad_audio += 1
+                return PUMP_BAD_AUDIO
+            text = PyBytes_AS_STRING(unescaped)
+            size = length
+        length = fa_base64_validate(text, size)
+        if length < 0:
+            self.bad_audio += 1
+            return PUMP_BAD_AUDIO
+        if length == 0:
+            return PUMP_QUIET
+        if not self._same_item():
+            self._meet_item()
+        if not self.item_is_played:
+            self.discarded += 1
+            return PUMP_QUIET
+
+        samples = length // self.in_sample_size
+        in_flight = self.clock.sent - fa_playout_played(&self.clock, now)
+        if (
+            self.passthrough
+            and self.queue.size == 0
+            and in_flight + samples <= self.lead
+            and length % self.in_sample_size == 0
+            and not self.converter.carry_size
+        ):
+            self.samples_in += samples
+            self.received += samples
+            self.enqueued += samples
+            fa_playout_sent(&self.clock, samples, now)
+            return self._wrap(text, size)
+
+        if self.queue.size // self.out_sample_size + fa_converter_room(&self.converter, length) > \
+                <size_t>(self.queue_limit * self.out_sample_size):
+            self.dropped += 1
+            return PUMP_QUIET
+        cdef uint8_t block[BLOCK_BYTES]
+        cdef uint8_t converted[3 * BLOCK_BYTES * 2 + 64]
+        cdef Py_ssize_t at = 0
+        cdef Py_ssize_t written
+        while at < size:
+            got = fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block)
+            at += BLOCK_TEXT
+            written = fa_converter_process(&self.converter, block, got, converted)
+            if fa_fifo_push(&self.queue, converted, written) < 0:
+                raise MemoryError()
+            self.enqueued += written // self.out_sample_size
+        self.samples_in += samples
+        self.received += samples
+        return self.more(now)
+
+    cdef int more(self, double now) except? -9:
+        # The next piece that is due: a quantum while the lead has room for it, or the rest when it fits.
+        cdef int64_t waiting = <int64_t>self.queue.size // self.out_sample_size
+        cdef int64_t room
+        if waiting == 0:
+            return PUMP_QUIET
+        room = self.lead - (self.clock.sent - fa_playout_played(&self.clock, now))
+        if waiting > room:
+            if room < self.quantum:
+                return PUMP_QUIET
+            waiting = room
+        # No message longer than a second, whatever the lead.
+        if waiting > <int64_t>self.clock.sample_rate:
+            waiting = <int64_t>self.clock.sample_rate
+        self._emit(waiting, now)
+        return PUMP_SEND
+
+    cdef int _emit(self, int64_t samples, double now) except -1:
+        cdef Py_ssize_t size = samples * self.out_sample_size
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        cdef Py_ssize_t after = PyBytes_GET_SIZE(self.suffix)
+        cdef Py_ssize_t text = fa_base64_encoded_size(size)
+        cdef char *out = self._reserve(before + text + after + size)
+        cdef char *audio = out + before + text + after
+        fa_fifo_pop(&self.queue, <uint8_t *>audio, size)
+        memcpy(out, PyBytes_AS_STRING(self.prefix), before)
+        fa_base64_encode(<uint8_t *>audio, size, out + before)
+        memcpy(out + before + text, PyBytes_AS_STRING(self.suffix), after)
+        self.out = out
+        self.out_size = before + text + after
+        fa_playout_sent(&self.clock, samples, now)
+        return 0
+
+    def due(self, double now):
+        """The next queued message that may leave at ``now``, or None."""
+        if self.more(now) == PUMP_SEND:
+            return PyBytes_FromStringAndSize(self.out, self.out_size)
+        return None

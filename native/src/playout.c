@@ -1,0 +1,71 @@
+#include "fa_playout.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { FIFO_START = 4096, FIFO_KEPT = 16384 }; /* bytes: first allocation; most that an empty queue keeps */
+
+int fa_fifo_push(fa_fifo *f, const uint8_t *bytes, size_t n) {
+    if (n == 0)
+        return 0;
+    if (f->size + n > f->capacity) {
+        size_t capacity = f->capacity ? f->capacity : FIFO_START;
+        while (capacity < f->size + n)
+            capacity *= 2;
+        uint8_t *grown = malloc(capacity);
+        if (grown == NULL)
+            return -1;
+        size_t kept = f->size;
+        fa_fifo_pop(f, grown, kept);
+        free(f->bytes);
+        *f = (fa_fifo){.bytes = grown, .capacity = capacity, .head = 0, .size = kept};
+    }
+    size_t tail = (f->head + f->size) % f->capacity;
+    size_t first = f->capacity - tail < n ? f->capacity - tail : n;
+    memcpy(f->bytes + tail, bytes, first);
+    memcpy(f->bytes, bytes + first, n - first);
+    f->size += n;
+    return 0;
+}
+
+size_t fa_fifo_pop(fa_fifo *f, uint8_t *out, size_t n) {
+    if (n > f->size)
+        n = f->size;
+    if (n == 0)
+        return 0;
+    size_t first = f->capacity - f->head < n ? f->capacity - f->head : n;
+    memcpy(out, f->bytes + f->head, first);
+    memcpy(out + first, f->bytes, n - first);
+    f->head = (f->head + n) % f->capacity;
+    f->size -= n;
+    if (f->size == 0 && f->capacity > FIFO_KEPT)
+        fa_fifo_clear(f);
+    return n;
+}
+
+void fa_fifo_clear(fa_fifo *f) {
+    free(f->bytes);
+    *f = (fa_fifo){0};
+}
+
+int64_t fa_playout_played(const fa_playout_clock *c, double now_s) {
+    double elapsed = (now_s - c->base_time_s) * c->sample_rate;
+    if (elapsed <= 0)
+        return c->base_position;
+    if (elapsed >= (double)(c->sent - c->base_position))
+        return c->sent;
+    return c->base_position + (int64_t)elapsed;
+}
+
+void fa_playout_sent(fa_playout_clock *c, int64_t n, double now_s) {
+    if (fa_playout_played(c, now_s) >= c->sent) {
+        c->base_position = c->sent;
+        c->base_time_s = now_s;
+    }
+    c->sent += n;
+}
+
+void fa_playout_settle(fa_playout_clock *c, double now_s) {
+    c->base_position = c->sent;
+    c->base_time_s = now_s;
+}

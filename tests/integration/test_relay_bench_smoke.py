@@ -1,0 +1,54 @@
+"""The relay-cost bench itself: five calls through the C relay, and a loss made on purpose."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+CALLS = 5
+SECONDS = 2
+
+
+def run_bench(report: Path, *options: str) -> tuple[int, dict[str, Any]]:
+    command = [
+        *(sys.executable, "-m", "benches.relay.run", "--relay-only", "--peer", "c", "--no-pin", "--strict"),
+        *("--calls", str(CALLS), "--seconds", str(SECONDS), "--repeats", "1", "--json", str(report)),
+        *options,
+    ]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+    assert report.exists(), done.stderr
+    trials: list[dict[str, Any]] = json.loads(report.read_text())["trials"]
+    assert len(trials) == 1
+    return done.returncode, trials[0]
+
+
+@pytest.mark.parametrize("media_format", ["raw/lpcm16_24", "raw/mulaw"])
+def test_all_audio_of_five_calls_comes_through_a_relay_unchanged(media_format: str, tmp_path: Path) -> None:
+    status, trial = run_bench(tmp_path / "report.json", "--formats", media_format)
+    end = trial["end"]
+
+    assert (status, trial["faults"]) == (0, [])
+    assert end["ended_well"] == CALLS
+    assert end["up_chunks"] >= CALLS * SECONDS * 50
+    assert end["down_chunks"] >= CALLS * SECONDS * 8
+    assert end["up_received_ms"] == end["up_chunks"] * 20
+    assert end["down_received_ms"] == end["down_chunks"] * 100
+    assert end["stamps_right"] == end["up_chunks"] + end["down_chunks"]
+    stage = trial["stages"][str(CALLS)]
+    assert stage["up"]["n"] >= CALLS * SECONDS * 49
+    assert 0 < stage["up"]["p50_us"] <= stage["up"]["p99_us"] <= stage["up"]["max_us"]
+    assert stage["cpu_ms_per_call_s"] > 0
+    assert stage["rss_kib"] > 0
+
+
+def test_a_chunk_that_never_left_is_reported_as_lost(tmp_path: Path) -> None:
+    status, trial = run_bench(tmp_path / "report.json", "--formats", "raw/lpcm16_24", "--forget-every", "40")
+
+    assert status == 1
+    assert trial["end"]["up_lost_ms"] >= CALLS * 20
+    assert trial["end"]["stamps_wrong"] > 0
+    assert any("uplink audio lost" in fault for fault in trial["faults"])

@@ -1,0 +1,55 @@
+"""The public names, and that asking for them is what imports them."""
+
+import subprocess
+import sys
+
+import pytest
+
+import fastagent
+import fastagent.afsm
+import fastagent.agent
+import fastagent.context
+import fastagent.examples.appointment
+import fastagent.tools
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        (fastagent, {"AFSMState", "ConversationContext", "FastAgent", "__version__"}),
+        (
+            fastagent.afsm,
+            {"AFSMState", "CallControl", "Graph", "Limits", "Machine", "Outcome", "StateResult"},
+        ),
+        (fastagent.agent, {"AgentSession", "FastAgent", "FunctionOutcome", "Task", "Transition"}),
+        (
+            fastagent.context,
+            {"DEFAULT_MAX_HISTORY", "MAX_FACTS", "MAX_UTTERANCE_CHARS", "ConversationContext", "Utterance"},
+        ),
+        (fastagent.tools, {"AgentSession", "FunctionOutcome", "Task", "Transition"}),
+        (fastagent.examples.appointment, {"Appointment", "Calendar", "agent", "appointment_agent"}),
+    ],
+)
+def test_public_names_are_these_and_exist(module, names):
+    assert set(module.__all__) == names
+    for name in names:
+        assert getattr(module, name) is not None
+    assert names <= set(dir(module))
+
+
+def test_package_names_are_the_classes_of_their_modules():
+    assert fastagent.FastAgent is fastagent.agent.FastAgent
+    assert fastagent.AFSMState is fastagent.afsm.AFSMState
+    assert fastagent.ConversationContext is fastagent.context.ConversationContext
+    assert fastagent.__version__ == "0.1.0"
+
+
+def test_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="NoSuchThing"):
+        _ = fastagent.NoSuchThing
+
+
+def test_importing_the_package_imports_none_of_its_modules():
+    code = "import sys, fastagent; print([name for name in sys.modules if name.startswith('fastagent.')])"
+    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert printed.stdout.strip() == "[]"
