@@ -52,6 +52,7 @@ KERNELS: dict[str, list[str]] = {
     "resample": ["resample", "resample_avx2"],
     "pump": [
         "base64", "base64_avx2", "convert", "envelope", "g711", "g711_avx2", "playout", "resample", "resample_avx2",
+        "scratch",
     ],
     "listener": ["utf8"],
 }  # fmt: skip
@@ -73,13 +74,14 @@ def extension(kernel: str, bodies: list[str]) -> Extension:
 
 setup(
     ext_modules=cythonize(
-        [extension(kernel, bodies) for kernel, bodies in KERNELS.items() if os.path.exists(f"native/{kernel}.pyx")],
+        [extension(kernel, bodies) for kernel, bodies in KERNELS.items()],
         include_path=["native", "."],
         build_dir="build",
         language_level=3,
         compiler_directives={
             "embedsignature": False,
             "binding": True,
+            "autotestdict": False,
             "linetrace": switched_on("FASTAGENT_COVERAGE"),
         },
     ),

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
 
+from fastagent.afsm.machine import Limits
 from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.bridge import commands as asked
 from fastagent.bridge.brain import Bridge, BridgeLimits, Phase
@@ -110,14 +111,19 @@ class Call:
         self._agent = agent
         self._carrier_settings = carrier_settings
         self._plan: MediaPlan = plan_media(offer.offers)
-        self._uplink = build_uplink(self._plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms)
+        self._uplink = build_uplink(
+            self._plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms
+        )
         lead_ms = settings.queue_limit_ms if codec.cuts_reliably else settings.lead_ms
         self._downlink = build_downlink(
             self._plan, AUDIO_MEDIA, lead_ms=lead_ms, queue_limit_ms=settings.queue_limit_ms
         )
         self._downlink.on_item = self._meet_item
         ledger = PlayoutLedger(
-            self._downlink, self._plan.offer.format, self._plan.model_format, link_delay_ms=settings.link_delay_ms
+            self._downlink,
+            self._plan.offer.format,
+            self._plan.model_format,
+            link_delay_ms=settings.link_delay_ms,
         )
         self._counters = Counters()
         self._begun = time.monotonic()
@@ -134,18 +140,20 @@ class Call:
             counters=self._counters,
             now=self._begun,
         )
-        self._session: AgentSession = agent.open(self, on_transition=self._moved)
+        self._session: AgentSession = agent.open(
+            self, limits=Limits(state_timeout_s=settings.default_timeout_s), on_transition=self._moved
+        )
         self._carrier: CarrierSocket | None = None
         self._model: ModelSocket | None = None
         self._model_since = 0.0
-        self._model_needed = asyncio.Event()
+        self._model_needed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._is_configured = False
         self._frame_times = TimeClasses()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at: float | None = None
         self._functions: set[asyncio.Task[None]] = set()
         self._outcome = "error"
-        self._over = asyncio.Event()
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def _session_settings(self) -> SessionSettings:
         agent = self._agent
@@ -201,7 +209,7 @@ class Call:
     @property
     def is_over(self) -> bool:
         """Nothing more happens."""
-        return self._over.is_set()
+        return self._over.done()
 
     @property
     def media_name(self) -> str:
@@ -233,7 +241,7 @@ class Call:
         keeper = asyncio.create_task(self._keep_model())
         try:
             self._schedule()
-            await self._over.wait()
+            await asyncio.shield(self._over)
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
@@ -308,15 +316,22 @@ class Call:
                 continue
             self._switch_model(socket)
             begun = time.monotonic()
-            await self._model_needed.wait()
-            self._model_needed.clear()
+            await asyncio.shield(self._model_needed)
+            self._model_needed = asyncio.get_running_loop().create_future()
             short_sessions = short_sessions + 1 if time.monotonic() - begun < SHORT_SESSION_S else 0
             if short_sessions >= self._services.settings.model_connect_attempts:
-                logger.error("call %s: %d model sessions in a row ended at once", self.call_id, short_sessions)
+                logger.error(
+                    "call %s: %d model sessions in a row ended at once", self.call_id, short_sessions
+                )
                 self._do(self._bridge.model_failed(time.monotonic()))
                 return
             if short_sessions:
                 await asyncio.sleep(0.25 * 2**short_sessions)
+
+    def _need_model(self) -> None:
+        """Have `_keep_model` open another session."""
+        if not self._model_needed.done():
+            self._model_needed.set_result(None)
 
     def _switch_model(self, socket: ModelSocket) -> None:
         """Put a new session in the old one's place, between two messages."""
@@ -347,7 +362,7 @@ class Call:
         self._counters.note("model_lost")
         self._leave_model()
         self._do(self._bridge.model_lost(time.monotonic()))
-        self._model_needed.set()
+        self._need_model()
 
     def _leave_model(self) -> None:
         socket, self._model = self._model, None
@@ -412,7 +427,7 @@ class Call:
                 case asked.NoteInterruption():
                     logger.info("call %s: bot interrupted after %d ms", self.call_id, command.heard_ms)
                 case asked.ReplaceModel():
-                    self._model_needed.set()
+                    self._need_model()
                 case asked.EndCall():
                     self._finish(command.outcome)
                 case carrier.OpenPlayback():
@@ -445,7 +460,9 @@ class Call:
         )
 
     def _moved(self, transition: Transition) -> None:
-        logger.info("call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state)
+        logger.info(
+            "call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state
+        )
         for observer in self._services.observers:
             observer.moved(self.call_id, transition)
 
@@ -473,7 +490,7 @@ class Call:
     def _finish(self, outcome: str) -> None:
         if not self.is_over:
             self._outcome = outcome
-            self._over.set()
+            self._over.set_result(None)
 
     async def _close(self) -> None:
         if self._timer is not None:

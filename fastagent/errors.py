@@ -109,7 +109,9 @@ class LegTimeoutError(LegError, TimeoutError):
 class RealtimeError(FastAgentError):
     """An ``error`` event from the model."""
 
-    def __init__(self, code: str | None, reason: str, *, event_id: str | None = None, retryable: bool) -> None:
+    def __init__(
+        self, code: str | None, reason: str, *, event_id: str | None = None, retryable: bool
+    ) -> None:
         self.code = code
         self.reason = reason
         self.event_id = event_id

@@ -67,8 +67,12 @@ class Settings:
     """Caller audio kept while the model cannot take it."""
     queue_limit_ms: int = field(default=120_000, metadata=_variable("FASTAGENT_QUEUE_LIMIT_MS"))
     """Bot audio queued for the caller."""
-    max_carrier_message_bytes: int = field(default=65_536, metadata=_variable("FASTAGENT_MAX_CARRIER_MESSAGE_BYTES"))
-    max_model_message_bytes: int = field(default=16_777_216, metadata=_variable("FASTAGENT_MAX_MODEL_MESSAGE_BYTES"))
+    max_carrier_message_bytes: int = field(
+        default=65_536, metadata=_variable("FASTAGENT_MAX_CARRIER_MESSAGE_BYTES")
+    )
+    max_model_message_bytes: int = field(
+        default=16_777_216, metadata=_variable("FASTAGENT_MAX_MODEL_MESSAGE_BYTES")
+    )
     send_cap_bytes: int = field(default=262_144, metadata=_variable("FASTAGENT_SEND_CAP_BYTES"))
     """Unsent bytes after which a peer that does not read is closed."""
     bad_message_limit: int = field(default=100, metadata=_variable("FASTAGENT_BAD_MESSAGE_LIMIT"))
@@ -77,7 +81,9 @@ class Settings:
         default=3.0, metadata=_variable("FASTAGENT_MODEL_CONNECT_TIMEOUT_SECONDS")
     )
     model_connect_attempts: int = field(default=5, metadata=_variable("FASTAGENT_MODEL_CONNECT_ATTEMPTS"))
-    model_session_limit_s: float = field(default=3000.0, metadata=_variable("FASTAGENT_MODEL_SESSION_LIMIT_SECONDS"))
+    model_session_limit_s: float = field(
+        default=3000.0, metadata=_variable("FASTAGENT_MODEL_SESSION_LIMIT_SECONDS")
+    )
     """A model session older than this is replaced at the next pause (the vendor ends it at 60 minutes)."""
 
     @classmethod
@@ -113,7 +119,9 @@ class Settings:
         if not 0 <= self.port <= 65_535:
             raise ConfigurationError(f"PORT: expected 0 to 65535, got {self.port}")
         if self.log_level.upper() not in ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"):
-            raise ConfigurationError(f"LOG_LEVEL: expected DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}")
+            raise ConfigurationError(
+                f"LOG_LEVEL: expected DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}"
+            )
         if self.realtime_url != LOCAL_REALTIME and urlsplit(self.realtime_url).scheme not in ("ws", "wss"):
             raise ConfigurationError("FASTAGENT_REALTIME_URL: expected ws://…, wss://… or 'local'")
         for entry in fields(self):

@@ -22,6 +22,9 @@ from fastagent._native.pump cimport (
 )
 
 cdef enum:
+    # Room in front of a message for the largest WebSocket header (RFC 6455, 5.2: 14 bytes).
+    HEADROOM = 16
+    SMALL_MESSAGE_BYTES = 1024
     # Time classes of the frame histogram: class k holds [2^k, 2^(k+1)) nanoseconds.
     TIME_CLASSES = 32
 
@@ -282,7 +285,12 @@ cdef class Leg(WSListener):
             self.abort(1008, "peer does not read")
             return
         self.frames_out += 1
-        self.transport.send(WSMsgType.TEXT if is_text else WSMsgType.BINARY, message)
+        cdef WSMsgType kind = WSMsgType.TEXT if is_text else WSMsgType.BINARY
+        if len(message) <= SMALL_MESSAGE_BYTES:
+            self.transport.send(kind, message)
+        else:
+            # The transport would keep a copy's memory for the life of the connection.
+            self.transport.send_reuse_external_bytearray(kind, bytearray(HEADROOM) + message, HEADROOM)
 
     def ping(self):
         """Send a ping unless one is unanswered."""

@@ -5,7 +5,6 @@ from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -40,6 +39,7 @@ from fa_playout cimport (
     fa_playout_sent,
     fa_playout_settle,
 )
+from fa_scratch cimport fa_scratch
 
 from fastagent._native.envelope cimport EnvelopeSpec
 
@@ -71,10 +71,6 @@ cdef class Pump:
         has_wav_header: RIFF headers may stand at the start of chunks; they are skipped.
     """
 
-    def __cinit__(self, *args, **kwargs):
-        self.buffer = NULL
-        self.capacity = 0
-
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False):
         cdef int inside = _encoding(in_encoding)
@@ -88,24 +84,17 @@ cdef class Pump:
         self.in_sample_size = 2 if inside == FA_PCM16 else 1
         self.out_sample_size = 2 if outside == FA_PCM16 else 1
 
-    def __dealloc__(self):
-        PyMem_Free(self.buffer)
-
     @property
     def is_passthrough(self):
         """Both sides speak the same format: audio text is copied, not converted."""
         return self.passthrough
 
     cdef char *_reserve(self, Py_ssize_t size) except NULL:
-        # Room for `size` bytes of message; what was there is lost.
-        if size > self.capacity:
-            PyMem_Free(self.buffer)
-            self.capacity = 0
-            self.buffer = <char *>PyMem_Malloc(HEADROOM + size)
-            if self.buffer == NULL:
-                raise MemoryError()
-            self.capacity = size
-        return self.buffer + HEADROOM
+        # Room for `size` bytes of message, until this thread's next message is begun.
+        cdef char *buffer = fa_scratch(HEADROOM + size)
+        if buffer == NULL:
+            raise MemoryError()
+        return buffer + HEADROOM
 
     cdef int _wrap(self, const char *text, Py_ssize_t n) except? -9:
         # Writes prefix + text + suffix.
@@ -226,9 +215,13 @@ cdef class Uplink(Pump):
 
     cdef int hold(self) except -1:
         # Keeps the message just made.
-        cdef Py_ssize_t text = self.out_size - PyBytes_GET_SIZE(self.prefix) - PyBytes_GET_SIZE(self.suffix)
+        self._keep(PyBytes_FromStringAndSize(self.out, self.out_size))
+        return 0
+
+    cdef int _keep(self, bytes message) except -1:
+        cdef Py_ssize_t text = PyBytes_GET_SIZE(message) - PyBytes_GET_SIZE(self.prefix) - PyBytes_GET_SIZE(self.suffix)
         cdef int64_t samples = text // 4 * 3 // self.out_sample_size
-        self.backlog.append((PyBytes_FromStringAndSize(self.out, self.out_size), samples))
+        self.backlog.append((message, samples))
         self.backlog_samples += samples
         while self.backlog_samples > self.backlog_limit and self.backlog:
             self.backlog_samples -= <int64_t>self.backlog.popleft()[1]
@@ -251,9 +244,9 @@ cdef class Uplink(Pump):
         """Begin a new stretch of caller audio: forget filter history and unfinished samples."""
         fa_converter_reset(&self.converter)
 
-    def hold_last(self):
-        """Keep the message that `feed` gave last, as the socket path does while the model cannot take it."""
-        self.hold()
+    def keep(self, bytes message not None):
+        """Keep a message that `feed` gave, as the socket path does while the model cannot take it."""
+        self._keep(message)
 
 
 cdef class Downlink(Pump):

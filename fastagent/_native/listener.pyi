@@ -16,7 +16,11 @@ class _LegHandler(Protocol):
 class Leg(WSListener):
     handler: _LegHandler | None
     def __init__(
-        self, handler: _LegHandler | None = None, *, max_message_bytes: int = 65_536, send_cap_bytes: int = 262_144
+        self,
+        handler: _LegHandler | None = None,
+        *,
+        max_message_bytes: int = 65_536,
+        send_cap_bytes: int = 262_144,
     ) -> None: ...
     def connect_pump(self, pump: Pump, peer: Leg | None) -> None: ...
     def disconnect_pump(self) -> None: ...

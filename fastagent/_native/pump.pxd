@@ -23,9 +23,7 @@ cdef class Pump:
     cdef fa_envelope_match match
     cdef bytes prefix
     cdef bytes suffix
-    # The outgoing message, with room in front for a WebSocket header. Valid until the next call.
-    cdef char *buffer
-    cdef Py_ssize_t capacity
+    # The outgoing message, with room in front for a WebSocket header. Valid until any pump's next call.
     cdef char *out
     cdef Py_ssize_t out_size
     cdef readonly uint64_t messages
@@ -45,6 +43,7 @@ cdef class Uplink(Pump):
     cdef int64_t backlog_limit
     cdef readonly uint64_t backlog_dropped
     cdef int hold(self) except -1
+    cdef int _keep(self, bytes message) except -1
 
 cdef class Downlink(Pump):
     cdef public object on_item

@@ -130,6 +130,8 @@ class Bridge:
         """Those the current session knows it made."""
         self._wants_answer: set[str] = set()
         """Responses one of whose functions wants its outcome spoken."""
+        self._last_bot_text = ("", "")
+        """The item whose words came last, and the words."""
         self._playbacks = 0
         self._playback_id: str | None = None
         self._unconfirmed_playbacks = 0
@@ -234,6 +236,7 @@ class Bridge:
                 commands += self._gate.created(event, now)
             case model.BotTranscript():
                 if event.is_final and event.text.strip() and not self._gate.is_out_of_band(event.response_id):
+                    self._last_bot_text = (event.item_id, event.text)
                     commands.append(BotSaid(event.text))
             case model.AudioDone():
                 self._ledger.finish_item(event.item_id, now)
@@ -429,7 +432,9 @@ class Bridge:
             return True, []
         self._playbacks += 1
         self._playback_id = f"play-{self._playbacks}"
-        return True, [carrier.OpenPlayback(self._playback_id, self._media)]
+        # A model may tell its words before it speaks them; then the carrier's log can have them too.
+        text = self._last_bot_text[1] if self._last_bot_text[0] == item_id else None
+        return True, [carrier.OpenPlayback(self._playback_id, self._media, text)]
 
     def playout_drained(self, now: float) -> list[Command]:
         """The downlink's queue ran empty."""

@@ -27,6 +27,7 @@ taken for its answer, until the server refuses the create because of it; then th
 Out-of-band responses run beside the others: their creates go out at once and their events change nothing.
 """
 
+import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 from enum import Enum
@@ -252,9 +253,9 @@ class ResponseGate:
     def error(self, event: ModelError, now: float) -> list[ModelCommand]:
         """The model refused something; most errors are not about a create and change nothing."""
         if event.code == CANCEL_NOT_ACTIVE_CODE and self._state is GateState.ACTIVE and self._is_cancelling:
-            # Errors and ends come in order, so the end of this response was lost.
-            self._end_current()
-            return self._start(now)
+            # Either the cancel of a response before this one crossed its end, or this one's end was lost.
+            self._deadline = min(self._deadline or math.inf, now + self._response_timeout_s)
+            return []
         is_busy = event.code == ACTIVE_RESPONSE_CODE
         is_named = (event.event_id or "").startswith(CREATE_RESPONSE_ID)
         wanted = self._current

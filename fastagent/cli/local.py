@@ -3,6 +3,8 @@
 import argparse
 import asyncio
 import signal
+import sys
+import threading
 
 from fastagent.errors import ConfigurationError
 
@@ -26,8 +28,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=9100, help="port to listen on (default 9100; 0 picks one)")
+    parser.add_argument(
+        "--port", type=int, default=9100, help="port to listen on (default 9100; 0 picks one)"
+    )
     parser.add_argument("--api-key", help="refuse clients that do not present this key")
+    # For a parent process: stop when standard input ends, however the parent ended.
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     parser.set_defaults(run=run)
 
 
@@ -36,8 +42,13 @@ async def run(options: argparse.Namespace) -> int:
     from fastagent.local.server import serve  # an optional extra
 
     stopped = asyncio.Event()
+    loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+        loop.add_signal_handler(number, stopped.set)
+    if options.with_parent:
+        # A terminal's Ctrl-C reaches the whole group; the parent decides when this ends.
+        loop.add_signal_handler(signal.SIGINT, lambda: None)
+        threading.Thread(target=_wait_for_parent, args=(loop, stopped), daemon=True).start()
     try:
         engine = await serve(port=options.port, api_key=options.api_key)
     except OSError as error:
@@ -48,3 +59,8 @@ async def run(options: argparse.Namespace) -> int:
     finally:
         await engine.close()
     return 0
+
+
+def _wait_for_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
+    sys.stdin.buffer.read()
+    loop.call_soon_threadsafe(stopped.set)

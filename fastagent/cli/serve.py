@@ -33,7 +33,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("agents", nargs="+", metavar="MODULE:AGENT", help="what answers; the first is the default")
+    parser.add_argument(
+        "agents", nargs="+", metavar="MODULE:AGENT", help="what answers; the first is the default"
+    )
     parser.add_argument("--host", help="address to listen on (HOST, default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (PORT, default 8000; 0 picks one)")
     parser.set_defaults(run=run)

@@ -10,7 +10,13 @@ from functools import cache
 from picows import WSError, WSInvalidStatusError, ws_connect
 
 from fastagent._native.listener import Leg
-from fastagent.errors import LegClosedError, LegConnectError, LegTimeoutError, MalformedMessageError, RealtimeError
+from fastagent.errors import (
+    LegClosedError,
+    LegConnectError,
+    LegTimeoutError,
+    MalformedMessageError,
+    RealtimeError,
+)
 from fastagent.stats import Counters
 from fastagent.wire.openai_realtime import RealtimeCodec, dialect_for, is_retryable_close, is_retryable_status
 from fastagent.wire.realtime_endpoint import UpgradeRequest
@@ -129,7 +135,11 @@ class ModelSocket:
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the call once."""
-        self._fail(LegClosedError("model", "closed before the session began", retryable=is_retryable_close(code), code=code))
+        self._fail(
+            LegClosedError(
+                "model", "closed before the session began", retryable=is_retryable_close(code), code=code
+            )
+        )
         if self._on_lost is not None:
             on_lost, self._on_lost = self._on_lost, None
             on_lost(code, reason)
@@ -186,7 +196,9 @@ class ModelConnector:
                 logger.warning("attempt %d of %d: %s", attempt, self._attempts, error)
                 if not error.retryable or attempt == self._attempts:
                     status = error.status if isinstance(error, LegConnectError) else None
-                    raise LegConnectError("model", str(error), retryable=error.retryable, status=status) from error
+                    raise LegConnectError(
+                        "model", str(error), retryable=error.retryable, status=status
+                    ) from error
             await asyncio.sleep(backoff_s * random.uniform(0.75, 1.0))
             backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
         raise AssertionError("attempts is at least 1")
@@ -213,20 +225,30 @@ class ModelConnector:
         except WSInvalidStatusError as error:
             status = int(error.response.status) if error.response is not None else None
             retryable = status is None or is_retryable_status(status)
-            raise LegConnectError("model", f"upgrade answered {status}", retryable=retryable, status=status) from None
+            raise LegConnectError(
+                "model", f"upgrade answered {status}", retryable=retryable, status=status
+            ) from None
         except WSError as error:
-            raise LegConnectError("model", f"upgrade failed: {type(error).__name__}", retryable=True) from None
+            raise LegConnectError(
+                "model", f"upgrade failed: {type(error).__name__}", retryable=True
+            ) from None
         except TimeoutError:
             leg.abort()
-            raise LegTimeoutError("model", f"no connection within {self._timeout_s:g} s", retryable=True) from None
+            raise LegTimeoutError(
+                "model", f"no connection within {self._timeout_s:g} s", retryable=True
+            ) from None
         except OSError as error:
-            raise LegConnectError("model", f"connection failed: {type(error).__name__}", retryable=True) from None
+            raise LegConnectError(
+                "model", f"connection failed: {type(error).__name__}", retryable=True
+            ) from None
         try:
             async with asyncio.timeout(self._timeout_s):
                 await socket.wait_ready()
         except TimeoutError:
             leg.abort()
-            raise LegTimeoutError("model", f"no session within {self._timeout_s:g} s", retryable=True) from None
+            raise LegTimeoutError(
+                "model", f"no session within {self._timeout_s:g} s", retryable=True
+            ) from None
         except BaseException:
             leg.abort()
             raise

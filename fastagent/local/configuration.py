@@ -91,7 +91,10 @@ class Configuration:
             raise Refusal(
                 "invalid_value", "Speed cannot change during a response.", "session.audio.output.speed"
             )
-        if self._wire["tracing"] is not None and partial.get("tracing", self._wire["tracing"]) != self._wire["tracing"]:
+        if (
+            self._wire["tracing"] is not None
+            and partial.get("tracing", self._wire["tracing"]) != self._wire["tracing"]
+        ):
             raise Refusal("invalid_value", "Tracing cannot change once it is on.", "session.tracing")
         for given in (given_input, given_output):
             if "format" in given:
@@ -123,7 +126,9 @@ class Configuration:
             speed=self.output["speed"],
             output_format=format_of(output["format"]),
             format_wire=_whole_format(output["format"]),
-            tools=tuple(tool for tool in override.get("tools", self._wire["tools"]) if tool["type"] == "function"),
+            tools=tuple(
+                tool for tool in override.get("tools", self._wire["tools"]) if tool["type"] == "function"
+            ),
             tool_choice=override.get("tool_choice", self._wire["tool_choice"]),
             max_output_tokens=None if limit == "inf" else limit,
             metadata=override.get("metadata"),

@@ -1,12 +1,14 @@
 """The conversation of a session: its items, their audio, and what truncation leaves of them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastagent.audio.formats import AudioFormat
+from fastagent.local.mind import Entry
 from fastagent.local.schema import Refusal
 
-__all__ = ["Conversation", "Item"]
+__all__ = ["Conversation", "Item", "entry_of"]
 
 ITEMS_LIMIT = 4_000
 """Items kept; the oldest are forgotten first, as a full context would do."""
@@ -41,6 +43,11 @@ class Item:
         return self.audio_bytes // self.audio_format.bytes_per_ms if self.audio_format else 0
 
     @property
+    def role(self) -> str:
+        """A message's role; empty for other items."""
+        return str(self.wire.get("role", ""))
+
+    @property
     def has_output_audio(self) -> bool:
         """Whether the model spoke it."""
         return any(part["type"] == "output_audio" for part in self.wire.get("content", ()))
@@ -57,7 +64,7 @@ class Conversation:
     def __len__(self) -> int:
         return len(self._order)
 
-    def __iter__(self) -> "Any":
+    def __iter__(self) -> Iterator[Item]:
         return (self._items[item_id] for item_id in self._order)
 
     @property
@@ -91,7 +98,9 @@ class Conversation:
             Refusal: the id is taken, or the item to follow does not exist.
         """
         if item.id in self._items:
-            raise Refusal("item_create_duplicate_item_id", f"An item with id '{item.id}' already exists.", "item.id")
+            raise Refusal(
+                "item_create_duplicate_item_id", f"An item with id '{item.id}' already exists.", "item.id"
+            )
         if previous_item_id is None:
             index = len(self._order)
         elif previous_item_id == "root":
@@ -138,7 +147,9 @@ class Conversation:
         item = self.get(item_id, action="truncate")
         content = item.wire.get("content", [])
         if not item.has_output_audio or item.audio_format is None:
-            raise Refusal("unsupported_content_type", "Only model output audio messages can be truncated.", "item_id")
+            raise Refusal(
+                "unsupported_content_type", "Only model output audio messages can be truncated.", "item_id"
+            )
         if content_index >= len(content) or content[content_index]["type"] != "output_audio":
             raise Refusal("invalid_value", "There is no audio content at that index.", "content_index")
         if audio_end_ms > item.audio_ms:
@@ -165,3 +176,19 @@ class Conversation:
             item = self._items[item_id]
             self._audio_bytes -= len(item.audio)
             item.audio.clear()
+
+
+def entry_of(item: Item) -> Entry:
+    """What the mind sees of an item."""
+    wire = item.wire
+    if wire["type"] == "function_call":
+        return Entry("call", name=wire["name"], text=wire["arguments"], call_id=wire["call_id"])
+    if wire["type"] == "function_call_output":
+        return Entry("output", text=wire["output"], call_id=wire["call_id"])
+    texts = [part["text"] for part in wire["content"] if "text" in part]
+    role = wire["role"]
+    if role == "assistant":
+        return Entry("assistant", text=" ".join(texts) or item.said)
+    if role == "system":
+        return Entry("system", text=" ".join(texts))
+    return Entry("user", text=" ".join([*texts, item.heard] if item.heard else texts))

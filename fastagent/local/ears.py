@@ -1,9 +1,5 @@
 """Speech becomes text: pocketsphinx on a list of whole phrases.
 
-The acoustic model was trained on 16 kHz speech. Telephone audio leaves the upper half of its band empty,
-which takes the features out of the trained range; a little white noise after up-sampling puts them back
-(on mu-law speech about 50 of 88 phrases are right without it, over 80 with it).
-
 A phrase list rejects nothing by itself, so sounds of listening ("uh-huh") are in the grammar as phrases of
 no meaning, and an utterance much shorter or longer than its phrase is not taken for it.
 """
@@ -13,21 +9,13 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Protocol
 
-import numpy as np
-import soxr
-
 from fastagent.errors import ConfigurationError
+from fastagent.local.hearing_aid import SAMPLE_RATE, prepare
 from fastagent.local.phrases import BACKCHANNELS, PHRASES
 from fastagent.local.voice import normalise
 
 __all__ = ["DeafEars", "Ears", "Listener"]
 
-SAMPLE_RATE = 16_000
-NOISE_SIGMA = 60.0
-"""Standard deviation of the white noise, in int16 steps."""
-NOISE_SEED = 20_240
-PADDING_MS = 120
-"""Silence put around an utterance so that its first and last sound have a context."""
 UTTERANCE_LIMIT_MS = 15_000
 """Longest stretch decoded; the end of a longer one is dropped."""
 SPEECH_MIN_MS = 120
@@ -36,10 +24,24 @@ PHONE_MAX_MS = 190
 """Fastest and slowest speech taken for a phrase, per sound of it (espeak-ng at 170 words a minute: 65–90)."""
 SLACK_MS = 700
 """Pauses allowed within a phrase."""
-LEVEL_FLOOR = 300.0
-"""Smallest peak, in int16 steps, that counts as speech when its length is measured."""
 GRAMMARS_KEPT = 4
 PHRASES_LIMIT = 2_000
+
+_ACCENTS = {
+    "after": ("AA F T ER", "AA F T AH"),
+    "afternoon": ("AA F T AH N UW N",),
+    "are": ("AA",),
+    "four": ("F AO",),
+    "half": ("HH AA F",),
+    "hello": ("HH EH L OW",),
+    "hours": ("AW AH Z",),
+    "o'clock": ("AH K L AO K",),
+    "past": ("P AA S T",),
+    "tomorrow": ("T AH M AO R OW",),
+    "where": ("W EH",),
+    "your": ("Y AO",),
+}
+"""British pronunciations that the American dictionary lacks."""
 
 _SPOKEN = {"am": "a.m.", "pm": "p.m."}
 _WRITTEN = {spoken: written for written, spoken in _SPOKEN.items()}
@@ -82,6 +84,9 @@ class Ears:
         self._decoder: Any = pocketsphinx.Decoder(
             lm=None, samprate=SAMPLE_RATE, cmn="batch", bestpath=False, beam=1e-80, wbeam=1e-60, pbeam=1e-80
         )
+        for word, pronunciations in _ACCENTS.items():
+            for number, phones in enumerate(pronunciations, 9):
+                self._decoder.add_word(f"{word}({number})", phones, False)
         self._lock = threading.Lock()
         self._grammars: OrderedDict[tuple[str, ...], str] = OrderedDict()
         self._grammar_count = 0
@@ -96,11 +101,9 @@ class Ears:
             phrases: phrases to know beside the built-in ones; one with a word missing from the
                 dictionary is ignored.
         """
-        samples = np.frombuffer(pcm, dtype="<i2")[: sample_rate * UTTERANCE_LIMIT_MS // 1000]
-        speech_ms = _speech_ms(samples, sample_rate)
+        utterance, speech_ms = prepare(pcm[: 2 * sample_rate * UTTERANCE_LIMIT_MS // 1000], sample_rate)
         if speech_ms < SPEECH_MIN_MS:
             return ""
-        utterance = _prepare(samples, sample_rate)
         with self._lock:
             self._use_grammar(tuple(phrases))
             self._decoder.start_utt()
@@ -169,23 +172,3 @@ def _graph(phrases: Sequence[tuple[str, ...]]) -> tuple[list[tuple[int, int, flo
         endings.append((state, words[-1]))
     transitions += [(state, next_state, 1.0, word) for state, word in endings]
     return transitions, next_state
-
-
-def _prepare(samples: np.ndarray[Any, np.dtype[np.int16]], sample_rate: int) -> bytes:
-    """The utterance at 16 kHz, padded, with the noise that the model needs (the same noise every time)."""
-    resampled = soxr.resample(samples.astype(np.float32), sample_rate, SAMPLE_RATE, quality="HQ")
-    padded = np.pad(resampled, SAMPLE_RATE * PADDING_MS // 1000)
-    padded += np.random.default_rng(NOISE_SEED).normal(0.0, NOISE_SIGMA, len(padded))
-    clipped: bytes = np.clip(padded, -32768, 32767).astype("<i2").tobytes()
-    return clipped
-
-
-def _speech_ms(samples: np.ndarray[Any, np.dtype[np.int16]], sample_rate: int) -> int:
-    """Milliseconds from the first to the last loud 10 ms of an utterance."""
-    width = sample_rate // 100
-    whole = len(samples) // width * width
-    if not whole:
-        return 0
-    peaks = np.abs(samples[:whole].reshape(-1, width).astype(np.int32)).max(axis=1)
-    loud = np.flatnonzero(peaks > max(LEVEL_FLOOR, 0.06 * float(peaks.max())))
-    return int(loud[-1] - loud[0] + 1) * 10 if len(loud) else 0

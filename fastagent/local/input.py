@@ -52,7 +52,9 @@ class InputBuffer:
     @property
     def turn_start_ms(self) -> int:
         """Where the current turn begins, its padding included; the present position outside a turn."""
-        return self.position_ms if self._turn_start is None else self._base_ms + self.format.ms(self._turn_start)
+        return (
+            self.position_ms if self._turn_start is None else self._base_ms + self.format.ms(self._turn_start)
+        )
 
     @property
     def buffered_ms(self) -> int:

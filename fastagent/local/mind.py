@@ -11,8 +11,8 @@ The first rule that applies decides::
                                     anything else                 -> task_reply, in the caller's words
     5. "goodbye"                                                  -> end_call
     6. a question the instructions answer                         -> answer it
-    7. words that fit a function                                  -> call it, arguments filled from the words
-    8. anything else                                              -> "Sorry, I did not catch that", last question
+    7. words that fit a function                                  -> call it, arguments from the words
+    8. anything else                                              -> "Sorry, ...", the last question again
 
 A task waits while the newest report on it, the JSON of a function output or of a system message, is
 ``{"status": "needs_input", "task": name, "say": question}``.
@@ -99,12 +99,13 @@ _GREETING_LINE = re.compile(r"^\s*greeting:\s*(?P<text>.+?)\s*$", re.I | re.M)
 _LABELLED = re.compile(r"^\s*(?P<label>[A-Z][\w /-]{1,40}):\s*(?P<text>.+?)\s*$")
 _CLAUSE = re.compile(r"\b(?:is|are|was|we|you|it|there|can|have|has|opens?|costs?)\b", re.I)
 
-_STOP_WORDS = set(
-    "a an and any are as at be by can could do does for from give go had has have hello hi how i if in is it just know"
-    " like me much my need of okay on one or our please so some tell that the their there they this to us want was we"
-    " what when which will with would yes no you your start ask caller user client person's call function"
-    " s m d ll re ve".split()
-)
+_WORDS_WITHOUT_MEANING = """
+    a an and any are as at be by can could do does for from give go had has have hello hi how i if in is it
+    just know like me much my need of okay on one or our please so some tell that the their there they this
+    to us want was we what when which will with would yes no you your start ask caller user client person's
+    call function s m d ll re ve
+"""
+_STOP_WORDS = frozenset(_WORDS_WITHOUT_MEANING.split())
 _CONCEPTS = {
     "opening": ("open", "opens", "opened", "opening", "close", "closes", "closed", "hours", "hour"),
     "location": ("where", "located", "location", "address", "find", "directions", "street"),
@@ -122,9 +123,12 @@ _OPPOSED = {"cancel", "change"}
 """What a caller wants undone is not started by a function that says nothing of undoing."""
 _QUESTION_WORDS = {"what", "where", "when", "who", "how", "which", "why", "whose"}
 _QUESTION_OPENINGS = re.compile(r"^(?:do|does|is|are|can i|can we|will|may i)\b")
-_NEVER_MIND = re.compile(r"^(?:please )?(?:cancel|cancel that|cancel it|stop|forget it|never mind)(?: please)?$")
+_NEVER_MIND = re.compile(
+    r"^(?:please )?(?:cancel|cancel that|cancel it|stop|forget it|never mind)(?: please)?$"
+)
 _GOODBYE = re.compile(
-    r"\b(?:goodbye|good bye|bye|that is all|that's all|that will be all|nothing else)\b|^no thank you$|^no thanks$"
+    r"\b(?:goodbye|good bye|bye|that is all|that's all|that will be all|nothing else)\b"
+    r"|^no (?:thank you|thanks)$"
 )
 _THANKS = re.compile(r"^(?:thank you|thanks|thank you very much)$")
 _REPEAT = re.compile(r"\b(?:repeat|say that again|pardon|what did you say)\b")
@@ -165,7 +169,7 @@ class Mind:
         if any(entry.kind in ("assistant", "user") for entry in situation.entries):
             return f"{STILL_THERE} {_question(situation)}"
         line = _GREETING_LINE.search(situation.instructions)
-        return line["text"].strip("\"“”") if line else GREETING
+        return line["text"].strip('"“”') if line else GREETING
 
     def _answer(self, text: str, situation: Situation) -> tuple[Action, ...]:
         said = normalise(text)
@@ -186,7 +190,9 @@ class Mind:
             return (_call(END_CALL, {}),) if END_CALL in tools else (Say(FAREWELL),)
         if answer is not None:
             return (Say(answer),)
-        tool = _best_tool(words, [tool for name, tool in tools.items() if name not in (TASK_REPLY, TASK_CANCEL)])
+        tool = _best_tool(
+            words, [tool for name, tool in tools.items() if name not in (TASK_REPLY, TASK_CANCEL)]
+        )
         if tool is not None:
             return (_call(tool["name"], fill(tool.get("parameters") or {}, text, self._today())),)
         return (Say(_small_talk(said, words, situation)),)
@@ -278,7 +284,9 @@ def _spoken_fields(report: Mapping[str, Any]) -> Iterator[str]:
         if key in ("status", "task", "id"):
             continue
         values = value if isinstance(value, list) else [value]
-        said = " and ".join(str(one) for one in values if isinstance(one, str | int | float) and one is not True)
+        said = " and ".join(
+            str(one) for one in values if isinstance(one, str | int | float) and one is not True
+        )
         if said:
             yield f"{key.replace('_', ' ')}: {said}"
 

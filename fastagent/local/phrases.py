@@ -46,8 +46,6 @@ _SENTENCES = (
     "change the time",
     "change the day",
     "i do not know",
-    "okay",
-    "yeah",
 )
 
 PHRASES: tuple[str, ...] = tuple(
@@ -63,5 +61,17 @@ PHRASES: tuple[str, ...] = tuple(
 )
 """Whole utterances, as `fastagent.local.voice.normalise` writes them."""
 
-BACKCHANNELS: tuple[str, ...] = ("uh-huh", "mhm", "hmm", "um", "uh", "oh", "ah", "er", "aha")
+BACKCHANNELS: tuple[str, ...] = (
+    "uh-huh",
+    "mhm",
+    "hmm",
+    "mm",
+    "aha",
+    "right",
+    "great",
+    "really",
+    "sure",
+    "wow",
+    "well",
+)
 """Sounds of listening. Known to the ears so that none of them becomes a phrase; they mean nothing."""

@@ -190,7 +190,9 @@ class Response:
             self._close_item("incomplete")
         self._finish("failed", None, {"type": "server_error", "code": code})
 
-    def wire(self, usage: dict[str, Any] | None = None, details: dict[str, Any] | None = None) -> dict[str, Any]:
+    def wire(
+        self, usage: dict[str, Any] | None = None, details: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
         """The response object."""
         settings = self.settings
         return {
@@ -224,7 +226,9 @@ class Response:
             self._finish("completed", None)
 
     def _open_item(self, wire: dict[str, Any]) -> Item:
-        item = Item({"id": self._session.new_id("item"), "object": "realtime.item", **wire, "status": "in_progress"})
+        item = Item(
+            {"id": self._session.new_id("item"), "object": "realtime.item", **wire, "status": "in_progress"}
+        )
         self._emit("response.output_item.added", {"output_index": len(self._output), "item": dict(item.wire)})
         if not self.settings.is_out_of_band:
             self._session.add_output(item)
@@ -240,7 +244,9 @@ class Response:
 
     def _send_call(self, call: Call) -> None:
         call_id = self._session.new_id("call")
-        item = self._open_item({"type": "function_call", "name": call.name, "call_id": call_id, "arguments": ""})
+        item = self._open_item(
+            {"type": "function_call", "name": call.name, "call_id": call_id, "arguments": ""}
+        )
         ids = {"item_id": item.id, "output_index": len(self._output), "call_id": call_id}
         for start in range(0, len(call.arguments), ARGUMENT_DELTA_CHARACTERS):
             delta = call.arguments[start : start + ARGUMENT_DELTA_CHARACTERS]
@@ -285,7 +291,9 @@ class Response:
         self._audio = b""
         self._audio_sent = 0
         settings = self.settings
-        self.speech_wanted = SpeechRequest(self.id, say.text, settings.voice, settings.speed, settings.output_format)
+        self.speech_wanted = SpeechRequest(
+            self.id, say.text, settings.voice, settings.speed, settings.output_format
+        )
 
     def take_speech_request(self) -> SpeechRequest | None:
         """The speech to render now, once."""
@@ -328,7 +336,9 @@ class Response:
             # A truncation that came before the end has removed the transcript for good.
             if "transcript" in item.wire["content"][0]:
                 item.wire["content"] = [{"type": "output_audio", "transcript": self._spoken}]
-            self._audio_tokens += -(-self._audio_sent // (self.settings.output_format.bytes_per_ms * ASSISTANT_TOKEN_MS))
+            self._audio_tokens += -(
+                -self._audio_sent // (self.settings.output_format.bytes_per_ms * ASSISTANT_TOKEN_MS)
+            )
         self._text_tokens += text_tokens(self._spoken)
         self._emit("response.content_part.done", {**ids, "part": part})
         self._close_output(item, status)
@@ -342,7 +352,11 @@ class Response:
         self._actions.clear()
         details = None
         if status != "completed":
-            details = {"type": status, **({"reason": reason} if reason else {}), **({"error": error} if error else {})}
+            details = {
+                "type": status,
+                **({"reason": reason} if reason else {}),
+                **({"error": error} if error else {}),
+            }
         self._session.emit("response.done", {"response": self.wire(self._usage(), details)})
 
     def _usage(self) -> dict[str, Any]:

@@ -77,7 +77,9 @@ def choice(*allowed: str) -> Check:
             raise _wrong_type(path, "a string")
         if value not in allowed:
             names = ", ".join(f"'{name}'" for name in allowed)
-            raise Refusal("invalid_value", f"Invalid value for '{path}'. Supported values are: {names}.", path)
+            raise Refusal(
+                "invalid_value", f"Invalid value for '{path}'. Supported values are: {names}.", path
+            )
         return value
 
     return check
@@ -120,7 +122,9 @@ def record(fields: Mapping[str, Check], *, required: Sequence[str] = ()) -> Chec
         for name in required:
             if name not in value:
                 raise Refusal(
-                    "missing_required_parameter", f"Missing required parameter: '{prefix}{name}'.", f"{prefix}{name}"
+                    "missing_required_parameter",
+                    f"Missing required parameter: '{prefix}{name}'.",
+                    f"{prefix}{name}",
                 )
         return {name: fields[name](entry, f"{prefix}{name}") for name, entry in value.items()}
 
@@ -158,7 +162,9 @@ def _modalities(value: Any, path: str) -> Any:
     names = list_of(choice("audio", "text"), 2)(value, path)
     if len(names) != 1:
         raise Refusal(
-            "invalid_value", f"Invalid value for '{path}'. Supported values are: ['audio'] and ['text'].", path
+            "invalid_value",
+            f"Invalid value for '{path}'. Supported values are: ['audio'] and ['text'].",
+            path,
         )
     return names
 
@@ -181,7 +187,9 @@ def _function_name(value: Any, path: str) -> Any:
     if not isinstance(value, str):
         raise _wrong_type(path, "a string")
     if not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", value):
-        raise Refusal("invalid_value", f"'{path}' must match ^[a-zA-Z0-9_-]+$ and have at most 64 characters.", path)
+        raise Refusal(
+            "invalid_value", f"'{path}' must match ^[a-zA-Z0-9_-]+$ and have at most 64 characters.", path
+        )
     return value
 
 
@@ -303,7 +311,9 @@ SESSION = record(
         "tracing": nullable(
             _either_string_or(
                 ["auto"],
-                record({"workflow_name": _STRING_CONSTANT, "group_id": _STRING_CONSTANT, "metadata": mapping}),
+                record(
+                    {"workflow_name": _STRING_CONSTANT, "group_id": _STRING_CONSTANT, "metadata": mapping}
+                ),
             )
         ),
         "prompt": nullable(_PROMPT),
@@ -330,7 +340,9 @@ _MESSAGE = tagged(
         "user": _message(
             {
                 "input_text": _INPUT_TEXT,
-                "input_audio": record({"type": _anything, "audio": text(24 << 20), "transcript": nullable(_TEXT)}),
+                "input_audio": record(
+                    {"type": _anything, "audio": text(24 << 20), "transcript": nullable(_TEXT)}
+                ),
                 "input_image": record(
                     {"type": _anything, "image_url": text(24 << 20), "detail": choice("auto", "low", "high")},
                     required=["image_url"],
@@ -344,7 +356,8 @@ _MESSAGE = tagged(
 _ITEM_KINDS: dict[str, Check] = {
     "message": _MESSAGE,
     "function_call": record(
-        {**_ITEM_FIELDS, "call_id": _ID, "name": _function_name, "arguments": _TEXT}, required=["name", "arguments"]
+        {**_ITEM_FIELDS, "call_id": _ID, "name": _function_name, "arguments": _TEXT},
+        required=["name", "arguments"],
     ),
     "function_call_output": record(
         {**_ITEM_FIELDS, "call_id": _ID, "output": _TEXT}, required=["call_id", "output"]
@@ -387,9 +400,7 @@ CLIENT_EVENTS: dict[str, Check] = {
     "input_audio_buffer.append": _event({"audio": text(20 << 20)}, required=["audio"]),
     "input_audio_buffer.commit": _event(),
     "input_audio_buffer.clear": _event(),
-    "conversation.item.create": _event(
-        {"item": ITEM, "previous_item_id": nullable(_ID)}, required=["item"]
-    ),
+    "conversation.item.create": _event({"item": ITEM, "previous_item_id": nullable(_ID)}, required=["item"]),
     "conversation.item.retrieve": _event({"item_id": _ID}, required=["item_id"]),
     "conversation.item.truncate": _event(
         {
@@ -403,7 +414,7 @@ CLIENT_EVENTS: dict[str, Check] = {
     "response.create": _event({"response": nullable(RESPONSE)}),
     "response.cancel": _event({"response_id": _ID}),
 }
-"""Every event this server takes. ``output_audio_buffer.clear`` is not among them: it is WebRTC and SIP only."""
+"""Every event this server takes: ``output_audio_buffer.clear``, for WebRTC and SIP, is not among them."""
 
 _CHECK_EVENT = tagged("type", CLIENT_EVENTS)
 

@@ -7,7 +7,6 @@ import asyncio
 import hmac
 import logging
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from http import HTTPStatus
@@ -28,8 +27,9 @@ from picows import (
 
 from fastagent.errors import ConfigurationError
 from fastagent.local.ears import DeafEars, Ears, Listener
+from fastagent.local.jobs import Hear, Job
 from fastagent.local.mind import Mind
-from fastagent.local.session import Hear, Job, LocalSession, SessionOptions
+from fastagent.local.session import LocalSession, SessionOptions
 from fastagent.local.voice import Voice, VoiceKind
 
 __all__ = ["LocalServer", "serve"]
@@ -55,7 +55,7 @@ async def serve(
     port: int = 0,
     *,
     api_key: str | None = None,
-    options: SessionOptions = SessionOptions(),
+    options: SessionOptions | None = None,
     mind: Mind | None = None,
     ears: Listener | None = None,
     voice: Voice | VoiceKind = "auto",
@@ -86,9 +86,8 @@ async def serve(
             if not allow_deaf:
                 raise
             ears = DeafEars()
-    if not isinstance(voice, Voice):
-        voice = await asyncio.to_thread(Voice, voice)
-    server = LocalServer(api_key, options, mind or Mind(), ears, voice, max_sessions)
+    spoken = voice if isinstance(voice, Voice) else await asyncio.to_thread(Voice, voice)
+    server = LocalServer(api_key, options or SessionOptions(), mind or Mind(), ears, spoken, max_sessions)
     await server.listen(host, port)
     return server
 
@@ -194,7 +193,11 @@ class LocalServer:
         self._connections.add(connection)
         self.sessions_served += 1
         return LocalSession(
-            model=connection.model, now=time.monotonic(), unix_s=time.time(), mind=self._mind, options=self._options
+            model=connection.model,
+            now=time.monotonic(),
+            unix_s=time.time(),
+            mind=self._mind,
+            options=self._options,
         )
 
     def closed(self, connection: "Connection") -> None:
@@ -227,7 +230,7 @@ def _refuse(status: HTTPStatus, code: str, message: str) -> WSUpgradeResponseWit
     return WSUpgradeResponseWithListener(WSUpgradeResponse.create_error_response(status, body, headers), None)
 
 
-class Connection(WSListener):  # type: ignore[misc]
+class Connection(WSListener):
     """One client's WebSocket around one session."""
 
     def __init__(self, server: LocalServer, model: str) -> None:
@@ -254,7 +257,7 @@ class Connection(WSListener):  # type: ignore[misc]
         """One frame; the payload is copied before the callback returns."""
         kind = frame.msg_type
         if kind == WSMsgType.CLOSE:
-            self.close(frame.get_close_code() if frame.payload_size >= 2 else WSCloseCode.OK)
+            self.close(WSCloseCode.OK)
             return
         if kind in (WSMsgType.PING, WSMsgType.PONG):
             return
@@ -359,5 +362,3 @@ class Connection(WSListener):  # type: ignore[misc]
             # The loop's clock need not be the monotonic one, so the wait is relative.
             wait_s = max(0.0, deadline - time.monotonic())
             self._timer = self._loop.call_later(wait_s, self._tick)
-
-

@@ -14,19 +14,17 @@ from uuid import uuid4
 
 import orjson
 
-from fastagent.audio.formats import AudioFormat
 from fastagent.local.configuration import Configuration, format_of
-from fastagent.local.conversation import Conversation, Item
-from fastagent.local.ears import Listener
+from fastagent.local.conversation import Conversation, Item, entry_of
 from fastagent.local.input import InputBuffer
+from fastagent.local.jobs import Hear, Job, Speak
 from fastagent.local.mind import Entry, Mind, Situation
 from fastagent.local.response import Pace, Response, text_tokens
 from fastagent.local.schema import Refusal, check_event
 from fastagent.local.transcode import from_pcm16, to_pcm16
 from fastagent.local.turns import SpeechStart
-from fastagent.local.voice import Voice
 
-__all__ = ["Hear", "Job", "LocalSession", "SessionOptions", "Speak"]
+__all__ = ["LocalSession", "SessionOptions"]
 
 COMMIT_MIN_MS = 100
 """A commit of less audio than this is refused as empty."""
@@ -42,45 +40,11 @@ SESSION_LIFE_S = 3600.0
 class SessionOptions:
     """How a session behaves; the defaults are those of the real service where it has any."""
 
-    pace: Pace = Pace()
+    pace: Pace = field(default_factory=Pace)
     expires_after_s: float = SESSION_LIFE_S
     fail_responses: int = 0
     """So many responses fail at first, with `fail_code`: for tests of retries."""
     fail_code: str = "inference_rate_limit_exceeded"
-
-
-@dataclass(frozen=True, slots=True)
-class Hear:
-    """An utterance to recognise."""
-
-    item_id: str
-    pcm: bytes = field(repr=False)
-    sample_rate: int
-    phrases: tuple[str, ...] = field(default=(), repr=False)
-
-    def run(self, ears: Listener) -> str:
-        """The words; takes about 50 ms."""
-        return ears.hear(self.pcm, self.sample_rate, self.phrases)
-
-
-@dataclass(frozen=True, slots=True)
-class Speak:
-    """A text to say in the output format."""
-
-    response_id: str
-    text: str = field(repr=False)
-    voice: str
-    speed: float
-    output_format: AudioFormat
-
-    def run(self, voice: Voice) -> bytes:
-        """The audio; takes a few milliseconds."""
-        rate = self.output_format.sample_rate
-        pcm = voice.speak(self.text, voice=self.voice, sample_rate=rate, speed=self.speed)
-        return from_pcm16(pcm, self.output_format.encoding)
-
-
-Job = Hear | Speak
 
 
 class LocalSession:
@@ -102,13 +66,13 @@ class LocalSession:
         now: float,
         unix_s: float,
         mind: Mind | None = None,
-        options: SessionOptions = SessionOptions(),
+        options: SessionOptions | None = None,
         new_id: Callable[[str], str] | None = None,
     ) -> None:
         self.new_id = new_id or (lambda prefix: f"{prefix}_{uuid4().hex[:24]}")
         self.close_code: int | None = None
         self._mind = mind or Mind()
-        self._options = options
+        self._options = options = options or SessionOptions()
         self._outbox: list[bytes] = []
         self._jobs: deque[Job] = deque()
         self._expires_at = now + options.expires_after_s
@@ -116,15 +80,20 @@ class LocalSession:
         self._conversation = Conversation()
         self._conversation_id = self.new_id("conv")
         self._configuration = Configuration(
-            session_id=self.new_id("sess"), model=model, expires_at_unix_s=int(unix_s + options.expires_after_s)
+            session_id=self.new_id("sess"),
+            model=model,
+            expires_at_unix_s=int(unix_s + options.expires_after_s),
         )
-        self._input = InputBuffer(format_of(self._configuration.input["format"]), self._configuration.turn_detection)
+        self._input = InputBuffer(
+            format_of(self._configuration.input["format"]), self._configuration.turn_detection
+        )
         self._input_item_id = self.new_id("item")
         self._hearing: set[str] = set()
         self._transcribed: set[str] = set()
         self._active: Response | None = None
+        self._active_entries: list[Entry] | None = None
         self._beside: dict[str, tuple[Response, list[Entry]]] = {}
-        self._response_override: dict[str, Any] = {}
+        self._dictations: dict[str, str | None] = {}
         self._idle_due: float | None = None
         self._last_said = ""
         self._handlers: dict[str, Callable[[dict[str, Any], float], None]] = {
@@ -197,7 +166,8 @@ class LocalSession:
         if now >= self._expires_at:
             minutes = round(self._options.expires_after_s / 60)
             self._error(
-                Refusal("session_expired", f"Your session hit the maximum duration of {minutes} minutes."), None
+                Refusal("session_expired", f"Your session hit the maximum duration of {minutes} minutes."),
+                None,
             )
             self.close_code = 1001
             return
@@ -271,7 +241,7 @@ class LocalSession:
             raise Refusal("invalid_value", "'audio' ends inside a sample.", "audio")
         for verdict in self._input.append(to_pcm16(audio, self._input.format.encoding)):
             if isinstance(verdict, SpeechStart):
-                self._speech_started()
+                self._speech_started(now)
             else:
                 self._speech_stopped(now)
 
@@ -279,8 +249,8 @@ class LocalSession:
         if self._input.buffered_ms < COMMIT_MIN_MS:
             raise Refusal(
                 "input_audio_buffer_commit_empty",
-                f"Error committing input audio buffer: buffer too small. Expected at least {COMMIT_MIN_MS}ms of audio,"
-                f" but buffer only has {self._input.buffered_ms}ms of audio.",
+                f"Error committing input audio buffer: buffer too small. Expected at least"
+                f" {COMMIT_MIN_MS}ms of audio, but buffer only has {self._input.buffered_ms}ms of audio.",
             )
         self._commit()
 
@@ -301,7 +271,8 @@ class LocalSession:
         if item.audio_format is not None:
             audio = b64encode(item.audio).decode()
             wire["content"] = [
-                {**part, "audio": audio} if part["type"].endswith("_audio") else part for part in wire["content"]
+                {**part, "audio": audio} if part["type"].endswith("_audio") else part
+                for part in wire["content"]
             ]
         self.emit("conversation.item.retrieved", {"item": wire})
 
@@ -326,15 +297,15 @@ class LocalSession:
 
     # Caller audio
 
-    def _speech_started(self) -> None:
-        self._idle_due = None
+    def _speech_started(self, now: float) -> None:
         self.emit(
             "input_audio_buffer.speech_started",
             {"audio_start_ms": self._input.turn_start_ms, "item_id": self._input_item_id},
         )
         if self._configuration.interrupts_response and self._active is not None:
             self._active.cancel("turn_detected")
-            self._active = None
+            self._settle(now)
+        self._idle_due = None
 
     def _speech_stopped(self, now: float) -> None:
         self.emit(
@@ -419,17 +390,17 @@ class LocalSession:
         if is_out_of_band:
             self._beside[response.id] = (response, self._entries() if entries is None else entries)
         else:
-            self._active = response
-            self._active_entries = entries
+            self._active, self._active_entries = response, entries
         self._idle_due = None
-        self._instructions_of_response = override.get("instructions")
+        self._dictations[response.id] = override.get("instructions")
         response.begin()
         self._emit_rate_limits()
         if self._fail_responses > 0:
             self._fail_responses -= 1
             response.fail(self._options.fail_code)
-        self._response_override[response.id] = override.get("instructions")
-        self._plan_responses(now)
+            self._settle(now)
+        else:
+            self._plan_responses(now)
 
     def _plan_responses(self, now: float) -> None:
         """Decide for each response that waits, once everything the caller said is heard."""
@@ -447,7 +418,7 @@ class LocalSession:
         settings = response.settings
         situation = Situation(
             instructions=settings.instructions,
-            response_instructions=self._response_override.get(response.id),
+            response_instructions=self._dictations.get(response.id),
             tools=settings.tools,
             tool_choice=settings.tool_choice,
             entries=tuple(entries),
@@ -461,10 +432,12 @@ class LocalSession:
             request = response.take_speech_request()
             if request is not None:
                 self._jobs.append(
-                    Speak(request.response_id, request.text, request.voice, request.speed, request.output_format)
+                    Speak(
+                        request.response_id, request.text, request.voice, request.speed, request.output_format
+                    )
                 )
             if response.status != "in_progress":
-                self._response_override.pop(response.id, None)
+                self._dictations.pop(response.id, None)
                 self._beside.pop(response.id, None)
                 if response is self._active:
                     self._active = None
@@ -524,7 +497,9 @@ class LocalSession:
         if item.wire["type"] != "function_call_output":
             return
         call_id = item.wire["call_id"]
-        calls = (other.wire.get("call_id") for other in self._conversation if other.wire["type"] == "function_call")
+        calls = (
+            other.wire.get("call_id") for other in self._conversation if other.wire["type"] == "function_call"
+        )
         if call_id not in calls:
             raise Refusal(
                 "invalid_tool_call_id", f"Tool call ID '{call_id}' not found in conversation.", "item.call_id"
@@ -560,7 +535,11 @@ class LocalSession:
         audio = 0
         for item in self._conversation:
             entry = entry_of(item)
-            if item.wire["type"] == "message" and item.wire["role"] == "user" and item.audio_format is not None:
+            if (
+                item.wire["type"] == "message"
+                and item.wire["role"] == "user"
+                and item.audio_format is not None
+            ):
                 audio += -(-item.audio_ms // USER_TOKEN_MS)
             else:
                 texts += text_tokens(entry.text)
@@ -579,19 +558,3 @@ class LocalSession:
                 }
             },
         )
-
-
-def entry_of(item: Item) -> Entry:
-    """What the mind sees of an item."""
-    wire = item.wire
-    if wire["type"] == "function_call":
-        return Entry("call", name=wire["name"], text=wire["arguments"], call_id=wire["call_id"])
-    if wire["type"] == "function_call_output":
-        return Entry("output", text=wire["output"], call_id=wire["call_id"])
-    texts = [part["text"] for part in wire["content"] if "text" in part]
-    role = wire["role"]
-    if role == "assistant":
-        return Entry("assistant", text=" ".join(texts) or item.said)
-    if role == "system":
-        return Entry("system", text=" ".join(texts))
-    return Entry("user", text=" ".join([*texts, item.heard] if item.heard else texts))

@@ -7,40 +7,43 @@ from typing import Any
 
 from fastagent.local.voice import normalise
 
-__all__ = ["find_date", "find_number", "find_time", "find_truth", "fill"]
+__all__ = ["fill", "find_date", "find_number", "find_time", "find_truth"]
 
 _WEEKDAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_MONTHS = (
-    "january february march april may june july august september october november december"
-).split()
+_MONTHS = "january|february|march|april|may|june|july|august|september|october|november|december"
 _UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen"
-    " seventeen eighteen nineteen"
-).split()
-_TENS = {"twenty": 20, "thirty": 30, "forty": 40, "fifty": 50, "sixty": 60, "seventy": 70, "eighty": 80, "ninety": 90}
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven"),
+    *("twelve", "thirteen", "fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = {
+    word: 10 * tens
+    for tens, word in enumerate(
+        ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"), start=2
+    )
+}
 _NUMBERS = {**{word: value for value, word in enumerate(_UNITS)}, **_TENS, "oh": 0}
 _ORDINALS = (
-    "first second third fourth fifth sixth seventh eighth ninth tenth eleventh twelfth thirteenth fourteenth"
-    " fifteenth sixteenth seventeenth eighteenth nineteenth twentieth"
-).split()
+    *("first", "second", "third", "fourth", "fifth", "sixth", "seventh", "eighth", "ninth", "tenth"),
+    *("eleventh", "twelfth", "thirteenth", "fourteenth", "fifteenth", "sixteenth", "seventeenth"),
+    *("eighteenth", "nineteenth", "twentieth"),
+)
 
 _HOUR_WORDS = "|".join(_UNITS[1:13])
 _HOUR = rf"(?:{_HOUR_WORDS}|1[0-2]|0?[1-9])"
 _MINUTE_WORDS = "fifteen|thirty|forty five|[0-5][0-9]"
 _PART_OF_DAY = r"(?: (?:am|pm|in the morning|in the afternoon|in the evening))"
 _WEEKDAY = "|".join(_WEEKDAYS)
-_MONTH = "|".join(_MONTHS)
 _DAY_OF_MONTH = rf"(?:(?:twenty |thirty )?(?:{'|'.join(_ORDINALS)})|thirtieth|[0-3]?[0-9](?:st|nd|rd|th)?)"
 
 _DATE = re.compile(
     rf"\b(?:the day after tomorrow|day after tomorrow|tomorrow|today|tonight|next week"
     rf"|(?:(?:next|this) )?(?:{_WEEKDAY})"
-    rf"|(?:the )?{_DAY_OF_MONTH} (?:of )?(?:{_MONTH})|(?:{_MONTH}) (?:the )?{_DAY_OF_MONTH}"
+    rf"|(?:the )?{_DAY_OF_MONTH} (?:of )?(?:{_MONTHS})|(?:{_MONTHS}) (?:the )?{_DAY_OF_MONTH}"
     rf"|[0-9]{{4}} [0-9]{{2}} [0-9]{{2}})\b"
 )
 _TIME = re.compile(
     rf"\b(?:(?P<part>half|quarter|ten|twenty|five) (?P<side>past|to) (?P<parted>{_HOUR}){_PART_OF_DAY}?"
-    rf"|(?P<hour>{_HOUR})(?: (?P<minute>{_MINUTE_WORDS}))?(?: o'clock|{_PART_OF_DAY})(?: in the (?:morning|afternoon))?"
+    rf"|(?P<hour>{_HOUR})(?: (?P<minute>{_MINUTE_WORDS}))?(?: o'clock{_PART_OF_DAY}?|{_PART_OF_DAY})"
     rf"|(?<=at )(?P<bare>{_HOUR})(?: (?P<bare_minute>{_MINUTE_WORDS}))?"
     rf"|noon|midday|midnight|in the morning|in the afternoon|in the evening)\b"
 )

@@ -154,7 +154,9 @@ class Prompts:
         """Read ``text``, whole or sentence by sentence. ``voice`` and ``speed`` are as they were rendered."""
         if normalise(text) in self._files:
             return self._read(text), self.SAMPLE_RATE
-        pieces = [self._read(sentence) for sentence in re.split(r"(?<=[.!?])\s+", text) if normalise(sentence)]
+        pieces = [
+            self._read(sentence) for sentence in re.split(r"(?<=[.!?])\s+", text) if normalise(sentence)
+        ]
         return np.concatenate(pieces or [np.zeros(0, np.int16)]), self.SAMPLE_RATE
 
     def _read(self, text: str) -> np.ndarray[Any, np.dtype[np.int16]]:
@@ -198,7 +200,9 @@ class Voice:
                 self.kind = "prompts"
         self._engine = _espeak() if self.kind == "espeak" else Prompts()
 
-    def speak(self, text: str, *, voice: str = "en-us", sample_rate: int = 24_000, speed: float = 1.0) -> bytes:
+    def speak(
+        self, text: str, *, voice: str = "en-us", sample_rate: int = 24_000, speed: float = 1.0
+    ) -> bytes:
         """Say ``text`` as PCM16 mono at ``sample_rate``; empty for a text without words.
 
         Args:

@@ -5,7 +5,6 @@ promises hang on it: a truncation is never longer than what was received or hear
 was cut is never played again.
 """
 
-from collections import deque
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -91,8 +90,8 @@ class PlayoutLedger:
         self._carrier = carrier
         self._model = model
         self._link_delay_s = link_delay_ms / 1000
-        self._items: deque[_Stretch] = deque()
-        self._cut_responses: deque[str] = deque(maxlen=CUT_RESPONSES_KEPT)
+        self._items: list[_Stretch] = []
+        self._cut_responses: list[str] = []
         self._was_cut_since_finish = False
 
     def open_item(self, response_id: str, item_id: str, content_index: int, now: float) -> bool:
@@ -190,7 +189,7 @@ class PlayoutLedger:
 
     def _remember_cut(self, response_id: str) -> None:
         if response_id and response_id not in self._cut_responses:
-            self._cut_responses.append(response_id)
+            self._cut_responses = [*self._cut_responses[1 - CUT_RESPONSES_KEPT :], response_id]
 
     def _heard(self, now: float) -> int:
         return self._downlink.played(now - self._link_delay_s)
@@ -203,4 +202,4 @@ class PlayoutLedger:
     def _prune(self, now: float) -> None:
         heard = self._heard(now)
         while self._items and self._items[0].is_done and (self._items[0].end or 0) <= heard:
-            self._items.popleft()
+            del self._items[0]

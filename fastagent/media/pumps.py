@@ -5,6 +5,7 @@ the rest, the carrier's own order of preference decides.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from fastagent._native.envelope import EnvelopeSpec
 from fastagent._native.pump import Downlink, Uplink
@@ -50,11 +51,14 @@ def plan_media(offers: tuple[MediaOffer, ...]) -> MediaPlan:
     raise UnsupportedMediaError("carrier", "no usable media format was offered")
 
 
+@cache
 def _spec(media: MediaEnvelope) -> EnvelopeSpec:
     return EnvelopeSpec(media.discriminator, media.values, media.audio, media.fields)
 
 
-def build_uplink(plan: MediaPlan, media: MediaEnvelope, template: AudioTemplate, *, backlog_ms: int) -> Uplink:
+def build_uplink(
+    plan: MediaPlan, media: MediaEnvelope, template: AudioTemplate, *, backlog_ms: int
+) -> Uplink:
     """The pump from caller to model."""
     caller, model = plan.offer.format, plan.model_format
     return Uplink(

@@ -111,5 +111,3 @@ def build_app(service: Service) -> Starlette:
         *service.extra_routes,
     ]
     return Starlette(routes=routes, lifespan=lifespan)
-
-

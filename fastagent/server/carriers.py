@@ -1,6 +1,5 @@
 """The carriers' doors: authentication and capacity before the 101, then the socket goes to the switchboard."""
 
-import asyncio
 import logging
 
 from starlette.requests import Request
@@ -22,21 +21,9 @@ logger = logging.getLogger("fastagent.server")
 AUDIOCODES_PATH = "/audiocodes/webhook"
 
 
-class _Door(CarrierSocket):
-    """A carrier's socket whose end can be awaited."""
-
-    def __init__(self, codec: AudioCodesCodec, services: CallServices) -> None:
-        super().__init__(
-            codec, bad_message_limit=services.settings.bad_message_limit, counters=services.counters
-        )
-        self.closed = asyncio.Event()
-
-    def on_closed(self, code: int, reason: str) -> None:
-        super().on_closed(code, reason)
-        self.closed.set()
-
-
-def audiocodes_routes(services: CallServices, switchboard: Switchboard, tokens: BearerTokens) -> list[BaseRoute]:
+def audiocodes_routes(
+    services: CallServices, switchboard: Switchboard, tokens: BearerTokens
+) -> list[BaseRoute]:
     """The bot URL of AudioCodes VoiceAI Connect: a WebSocket per call, and the HTTP connectivity check."""
 
     async def check(request: Request) -> Response:
@@ -56,12 +43,15 @@ def audiocodes_routes(services: CallServices, switchboard: Switchboard, tokens: 
             refusal = PlainTextResponse("no capacity", 503, {"Retry-After": "1"})
             await websocket.send_denial_response(refusal)
             return
-        door = _Door(AudioCodesCodec(), services)
-        door.leg = leg_of(websocket)
-        switchboard.hold(door, "audiocodes", RECOMMENDED_SETTINGS)
-        await accept_leg(websocket, door)
-        services.watch.add(door.leg)
-        await door.closed.wait()
+        socket = CarrierSocket(
+            AudioCodesCodec(),
+            bad_message_limit=services.settings.bad_message_limit,
+            counters=services.counters,
+        )
+        socket.leg = leg_of(websocket)
+        switchboard.hold(socket, "audiocodes", RECOMMENDED_SETTINGS)
+        await accept_leg(websocket, socket)
+        services.watch.add(socket.leg)
 
     return [
         Route(AUDIOCODES_PATH, check, methods=["GET", "POST"]),

@@ -13,6 +13,7 @@ from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
 from fastagent.server.app import Service, build_app
+from fastagent.server.engine import embedded_engine
 from fastagent.server.http import HttpProtocol
 from fastagent.server.websocket import WebSocketProtocol
 from fastagent.settings import LOCAL_REALTIME, Settings
@@ -76,7 +77,7 @@ async def run_server(
     async with contextlib.AsyncExitStack() as stack:
         realtime_url = settings.realtime_url
         if realtime_url == LOCAL_REALTIME:
-            realtime_url = await stack.enter_async_context(_embedded_engine())
+            realtime_url = await stack.enter_async_context(embedded_engine())
         service = Service(
             agents, settings, realtime_url=realtime_url, observers=observers, extra_routes=extra_routes
         )
@@ -117,19 +118,9 @@ async def run_server(
 async def serve(agents: FastAgent | Sequence[FastAgent], settings: Settings) -> None:
     """Serve until the process is told to stop."""
     async with run_server(agents, settings, handle_signals=True) as server:
-        logger.info("listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url)
-
-
-@contextlib.asynccontextmanager
-async def _embedded_engine() -> AsyncIterator[str]:
-    # Its ears and voice are an optional extra, so they are looked up only when they are asked for.
-    from fastagent.local.server import serve as serve_engine
-
-    engine = await serve_engine()
-    try:
-        yield engine.url
-    finally:
-        await engine.close()
+        logger.info(
+            "listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url
+        )
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -24,7 +24,9 @@ class Switchboard:
         choose_agent: who answers an offer.
     """
 
-    def __init__(self, services: CallServices, choose_agent: Callable[[carrier.SessionOffered], FastAgent]) -> None:
+    def __init__(
+        self, services: CallServices, choose_agent: Callable[[carrier.SessionOffered], FastAgent]
+    ) -> None:
         self._services = services
         self._choose_agent = choose_agent
         self._calls: dict[tuple[str, str], Call] = {}

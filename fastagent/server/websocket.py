@@ -53,24 +53,40 @@ class AsgiHandler:
 
     def __init__(self, protocol: "WebSocketProtocol") -> None:
         self._protocol = protocol
-        self.queue: asyncio.Queue[Message] = asyncio.Queue()
+        self._messages: list[Message] = []
+        self._reader: asyncio.Future[None] | None = None
+
+    def put(self, message: Message) -> None:
+        """Have the application receive a message."""
+        self._messages.append(message)
+        if self._reader is not None and not self._reader.done():
+            self._reader.set_result(None)
+
+    async def receive(self) -> Message:
+        """ASGI ``receive``: the next message, waiting for it."""
+        while not self._messages:
+            self._reader = asyncio.get_running_loop().create_future()
+            try:
+                await self._reader
+            finally:
+                self._reader = None
+        return self._messages.pop(0)
 
     def on_open(self) -> None:
         """Nothing to do: the application already knows."""
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Queue a message for the application."""
-        if self.queue.qsize() >= RECEIVE_QUEUE_MAX:
+        if len(self._messages) >= RECEIVE_QUEUE_MAX:
             self._protocol.leg.close(1008, "messages are not read")
-            return
-        if is_text:
-            self.queue.put_nowait({"type": "websocket.receive", "text": data.decode()})
+        elif is_text:
+            self.put({"type": "websocket.receive", "text": data.decode()})
         else:
-            self.queue.put_nowait({"type": "websocket.receive", "bytes": data})
+            self.put({"type": "websocket.receive", "bytes": data})
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the application, whoever waits."""
-        self.queue.put_nowait({"type": "websocket.disconnect", "code": code, "reason": reason})
+        self.put({"type": "websocket.disconnect", "code": code, "reason": reason})
 
     def on_writable(self) -> None:
         """The leg itself cuts a peer that does not read."""
@@ -104,6 +120,8 @@ class WebSocketProtocol(asyncio.Protocol):
             max_message_bytes=config.ws_max_size,
             send_cap_bytes=app_state.get("send_cap_bytes", 262_144),
         )
+        self.is_taken = False
+        """A media route took the leg over: the connection outlives the application's coroutine."""
         self._is_answered = False
         self._is_refused = False
         self._response: Message | None = None
@@ -130,12 +148,14 @@ class WebSocketProtocol(asyncio.Protocol):
                 return
             offered = dict(scope["headers"])
             if offered.get(b"sec-websocket-version") != b"13":
-                self._write_answer(426, [(b"sec-websocket-version", b"13")], b"WebSocket version 13 is needed")
+                self._write_answer(
+                    426, [(b"sec-websocket-version", b"13")], b"WebSocket version 13 is needed"
+                )
                 return
             if not _is_websocket_key(offered.get(b"sec-websocket-key", b"")):
                 self._answer_http(400, b"malformed Sec-WebSocket-Key")
                 return
-            self._handler.queue.put_nowait({"type": "websocket.connect"})
+            self._handler.put({"type": "websocket.connect"})
             task = self._loop.create_task(self._run(scope))
             self._server_state.tasks.add(task)
             task.add_done_callback(self._server_state.tasks.discard)
@@ -222,7 +242,7 @@ class WebSocketProtocol(asyncio.Protocol):
 
     async def _run(self, scope: Scope) -> None:
         try:
-            await self._config.loaded_app(scope, self._receive, self._send)
+            await self._config.loaded_app(scope, self._handler.receive, self._send)
         except Exception:
             logger.exception("WebSocket application failed")
             if not self._is_answered:
@@ -233,11 +253,8 @@ class WebSocketProtocol(asyncio.Protocol):
             if not self._is_answered:
                 logger.error("WebSocket application returned without an answer")
                 self._answer_http(500, b"internal error")
-            elif self.leg.is_open:
+            elif self.leg.is_open and not self.is_taken:
                 self._begin_close(1000, "")
-
-    async def _receive(self) -> Message:
-        return await self._handler.queue.get()
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
@@ -270,7 +287,9 @@ class WebSocketProtocol(asyncio.Protocol):
             return
         if self._deadline is not None:
             self._deadline.cancel()
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in message.get("headers") or ()}
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in message.get("headers") or ()
+        }
         if message.get("subprotocol"):
             headers["Sec-WebSocket-Protocol"] = message["subprotocol"]
         answer = WSUpgradeResponse.create_101_response(headers or None)
@@ -299,7 +318,7 @@ class WebSocketProtocol(asyncio.Protocol):
         _feed(protocol, self._head)
         if self._early:
             _feed(protocol, bytes(self._early))
-            self._early.clear()
+        self._head, self._early = b"-", bytearray()
 
     def _answer_http(self, status: int, body: bytes) -> None:
         self._write_answer(status, [(b"content-type", b"text/plain; charset=utf-8")], body)
@@ -385,10 +404,13 @@ def leg_of(websocket: WebSocket) -> Leg:
 async def accept_leg(websocket: WebSocket, handler: LegHandler) -> None:
     """Accept a WebSocket and take its leg over: ``handler`` hears everything from the first frame on.
 
+    The route's coroutine should return then; the connection lives on with its handler.
+
     Raises:
         RuntimeError: the server does not run on `WebSocketProtocol`.
     """
     protocol = _protocol_of(websocket)
+    protocol.is_taken = True
     protocol.leg.handler = _Watched(protocol, handler)
     await websocket.accept()
 

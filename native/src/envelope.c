@@ -165,9 +165,9 @@ static int read_escape(const char **p, const char *end, char out[4])
         return 1;
     }
     int32_t c = code_unit(at + 2, end);
-    at += 6;
     if (c < 0 || (c >= 0xDC00 && c <= 0xDFFF))
         return -1;
+    at += 6;
     if (c >= 0xD800 && c <= 0xDBFF) {
         if (end - at < 6 || at[0] != '\\' || at[1] != 'u')
             return -1;

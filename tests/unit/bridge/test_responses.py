@@ -408,14 +408,30 @@ def test_the_next_response_can_be_cancelled_again() -> None:
     assert gate.cancel() == CancelResponse("r2")
 
 
-def test_a_cancel_that_finds_nothing_frees_the_gate() -> None:
-    gate = open_gate()
+def test_a_cancel_that_finds_nothing_frees_the_gate_before_long() -> None:
+    gate = open_gate(response_timeout_s=10.0)
     gate.created(created(), 1.0)
     gate.want(GREETING, 1.1)
     not_active = ModelError(Severity.BENIGN, "response_cancel_not_active", "", "cancel-response-2")
     assert gate.error(not_active, 1.2) == []  # nobody cancelled: it is about an earlier response
+    assert gate.next_deadline() == 301.0
     gate.cancel()
-    assert gate.error(not_active, 1.3) == [GREETING]
+    assert gate.error(not_active, 1.3) == []
+    assert gate.next_deadline() == 11.3
+    assert gate.advance(11.3) == [GREETING]
+
+
+def test_a_cancel_that_crossed_the_end_of_its_response_does_not_end_the_next() -> None:
+    gate = open_gate()
+    gate.created(created("r1"), 1.0)
+    gate.cancel()
+    gate.done(done("r1"), 1.1)
+    gate.created(created("r2"), 1.2)
+    gate.cancel()
+    gate.want(GREETING, 1.3)
+    not_active = ModelError(Severity.BENIGN, "response_cancel_not_active", "", "cancel-response-1")
+    assert gate.error(not_active, 1.4) == []
+    assert gate.done(done("r2", ResponseStatus.CANCELLED), 1.5) == [GREETING]
 
 
 # Out-of-band
