@@ -8,7 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Protocol
@@ -38,6 +38,9 @@ logger = logging.getLogger("fastagent.call")
 SHORT_SESSION_S = 2.0
 """A model session that ends sooner counts as a failed connection."""
 AGENT_CLOSE_TIMEOUT_S = 2.0
+PAUSE_LIMIT_S = 30.0
+"""How long a fresh model session waits for a pause in the talk before it takes over anyway."""
+PAUSE_CHECK_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +153,7 @@ class Call:
         self._is_configured = False
         self._frame_times = TimeClasses()
         self._timer: asyncio.TimerHandle | None = None
-        self._timer_at: float | None = None
+        self._timer_at = 0.0
         self._functions: set[asyncio.Task[None]] = set()
         self._outcome = "error"
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -207,6 +210,11 @@ class Call:
     # The call as the switchboard sees it
 
     @property
+    def is_parked(self) -> bool:
+        """The carrier's socket is lost, and the call waits for another."""
+        return self._bridge.phase is Phase.PARKED
+
+    @property
     def is_over(self) -> bool:
         """Nothing more happens."""
         return self._over.done()
@@ -239,6 +247,7 @@ class Call:
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
         keeper = asyncio.create_task(self._keep_model())
+        keeper.add_done_callback(self._keeper_ended)
         try:
             self._schedule()
             await asyncio.shield(self._over)
@@ -312,12 +321,25 @@ class Call:
                     self._do(self._bridge.model_failed(time.monotonic()))
                     return
                 # The running session goes on until it ends by itself.
-                await asyncio.sleep(self._services.settings.model_connect_timeout_s)
+                await asyncio.wait(
+                    {self._model_needed}, timeout=self._services.settings.model_connect_timeout_s
+                )
                 continue
+            try:
+                await self._wait_for_pause(socket)
+            except asyncio.CancelledError:
+                socket.close()
+                raise
+            if not socket.leg.is_open:
+                continue
+            # From here on, only the end of this session asks for another.
+            self._model_needed = asyncio.get_running_loop().create_future()
             self._switch_model(socket)
             begun = time.monotonic()
             await asyncio.shield(self._model_needed)
             self._model_needed = asyncio.get_running_loop().create_future()
+            if self._model is not None:
+                continue  # it runs, and is to be replaced in time
             short_sessions = short_sessions + 1 if time.monotonic() - begun < SHORT_SESSION_S else 0
             if short_sessions >= self._services.settings.model_connect_attempts:
                 logger.error(
@@ -327,6 +349,23 @@ class Call:
                 return
             if short_sessions:
                 await asyncio.sleep(0.25 * 2**short_sessions)
+
+    async def _wait_for_pause(self, successor: ModelSocket) -> None:
+        """Wait until the running session is gone or nobody speaks: what it has half heard would be lost."""
+        deadline = time.monotonic() + PAUSE_LIMIT_S
+        while (  # noqa: ASYNC110
+            self._model is not None
+            and successor.leg.is_open
+            and (now := time.monotonic()) < deadline
+            and self._bridge.is_talk_going_on(now)
+        ):
+            await asyncio.sleep(PAUSE_CHECK_S)  # a pause comes with time: no event tells of it
+
+    def _keeper_ended(self, keeper: asyncio.Task[None]) -> None:
+        error = None if keeper.cancelled() else keeper.exception()
+        if error is not None:
+            logger.error("call %s: lost its way to the model", self.call_id, exc_info=error)
+            self._do(self._bridge.model_failed(time.monotonic()))
 
     def _need_model(self) -> None:
         """Have `_keep_model` open another session."""
@@ -385,8 +424,7 @@ class Call:
     def _release_backlog(self) -> None:
         """Caller audio of the gap, now that the model can take it."""
         if self._model is not None:
-            for message in self._uplink.release():
-                self._model.leg.send(message)
+            self._model.leg.send_backlog(self._uplink)
 
     # Media
 
@@ -404,7 +442,14 @@ class Call:
 
     # Commands
 
-    def _do(self, commands: Iterable[Command]) -> None:
+    def _do(self, commands: Sequence[Command]) -> None:
+        if commands:
+            self._carry_out(commands)
+        if self._downlink.is_queued:
+            self._audio_queued()
+        self._schedule()
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
         queue = deque(commands)
         while queue:
             command = queue.popleft()
@@ -439,11 +484,20 @@ class Call:
                     if self._model is not None:
                         self._model.send(command)
                 case _:
-                    if self._carrier is not None:
-                        self._carrier.send(command)
-        if self._downlink.is_queued:
-            self._audio_queued()
-        self._schedule()
+                    queue.extend(self._send_carrier(command))
+
+    def _send_carrier(self, command: carrier.CarrierCommand) -> Sequence[Command]:
+        """Send what agents may ask for; what this carrier cannot do is refused here, not in its callback."""
+        if self._carrier is None:
+            return ()
+        try:
+            self._carrier.send(command)
+        except ValueError:
+            logger.error("call %s: %s cannot be sent", self.call_id, type(command).__name__)
+            self._counters.note("carrier_commands_refused")
+            if isinstance(command, carrier.TransferCall):
+                return self._bridge.receive_carrier(carrier.TransferStatus(answered=False), time.monotonic())
+        return ()
 
     async def _run_function(self, command: asked.RunFunction) -> None:
         try:
@@ -469,20 +523,20 @@ class Call:
     # Time
 
     def _schedule(self) -> None:
+        """Have `_advance` run by the brain's next deadline. A timer that is early stays: it looks again."""
         deadline = None if self.is_over else self._bridge.next_deadline()
-        if deadline == self._timer_at and (self._timer is not None or deadline is None):
+        if deadline is not None and self._timer is not None and self._timer_at <= deadline:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        self._timer_at = deadline
         if deadline is not None:
+            self._timer_at = deadline
             delay_s = max(0.0, deadline - time.monotonic())
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
 
     def _advance(self) -> None:
         self._timer = None
-        self._timer_at = None
         self._do(self._bridge.advance(time.monotonic()))
 
     # The end

@@ -1,6 +1,7 @@
 """Settings: one frozen object, read once at start from the environment, passed down as values."""
 
 import ipaddress
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -122,11 +123,17 @@ class Settings:
             raise ConfigurationError(
                 f"LOG_LEVEL: expected DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}"
             )
-        if self.realtime_url != LOCAL_REALTIME and urlsplit(self.realtime_url).scheme not in ("ws", "wss"):
+        if self.realtime_url != LOCAL_REALTIME and not _is_websocket_url(self.realtime_url):
             raise ConfigurationError("FASTAGENT_REALTIME_URL: expected ws://…, wss://… or 'local'")
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if isinstance(value, int | float) and entry.name not in ("port", "link_delay_ms") and value <= 0:
+            if not isinstance(value, int | float) or entry.name == "port":
+                continue
+            if not math.isfinite(value):
+                raise ConfigurationError(
+                    f"{entry.metadata['variable']}: expected a finite number, got {value}"
+                )
+            if value < 0 or (value == 0 and entry.name != "link_delay_ms"):
                 raise ConfigurationError(f"{entry.metadata['variable']}: expected more than 0, got {value}")
         for token in self.audiocodes_tokens:
             if len(token) < TOKEN_CHARACTERS_MIN:
@@ -148,6 +155,14 @@ class Settings:
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+
+def _is_websocket_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that cannot be
+        return False
 
 
 def _parse(variable: str, text: str, default: Any) -> Any:

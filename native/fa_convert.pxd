@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 
 cdef extern from "fa_convert.h" nogil:
     enum: FA_PCM16, FA_ULAW, FA_ALAW
@@ -9,6 +9,7 @@ cdef extern from "fa_convert.h" nogil:
         uint8_t resamples
         uint8_t riff
         uint8_t carry_size
+        uint64_t samples_in
     int fa_converter_init(fa_converter *c, int in_encoding, int in_rate, int out_encoding, int out_rate, int riff)
     void fa_converter_reset(fa_converter *c)
     size_t fa_converter_room(const fa_converter *c, size_t n)

@@ -27,6 +27,8 @@ cdef enum:
     SMALL_MESSAGE_BYTES = 1024
     # Time classes of the frame histogram: class k holds [2^k, 2^(k+1)) nanoseconds.
     TIME_CLASSES = 32
+    # A control frame holds 125 bytes (RFC 6455, 5.5), two of them the code.
+    CLOSE_REASON_BYTES = 123
 
 
 cdef inline int64_t _now_ns() noexcept nogil:
@@ -136,7 +138,7 @@ cdef class Leg(WSListener):
         cdef int k
         self.last_received = begun * 1e-9
         self.frames_in += 1
-        if self.is_closed or transport.is_close_frame_sent:
+        if not self.is_open or transport.is_close_frame_sent:
             if kind == WSMsgType.CLOSE:
                 self._take_close(frame)
             return
@@ -161,7 +163,9 @@ cdef class Leg(WSListener):
             else:
                 self._take_fragment(frame)
         elif kind == WSMsgType.PING:
-            transport.send_pong(frame.get_payload_as_bytes())
+            # A peer that pings and does not read would fill our memory with answers.
+            if not self.is_blocked:
+                transport.send_pong(frame.get_payload_as_bytes())
         elif kind == WSMsgType.PONG:
             self.ping_sent_at = 0.0
         elif kind == WSMsgType.CLOSE:
@@ -198,21 +202,28 @@ cdef class Leg(WSListener):
         cdef const uint8_t *payload = <const uint8_t *>frame.payload_ptr
         if frame.payload_size == 1:
             self._refuse(1002, "close payload of one byte")
+            self.transport.disconnect()
             return
         if frame.payload_size >= 2:
             code = payload[0] << 8 | payload[1]
             reason = PyBytes_FromStringAndSize(frame.payload_ptr + 2, frame.payload_size - 2)
             if not _may_be_sent(code):
                 self._refuse(1002, "close code may not be sent")
+                self.transport.disconnect()
                 return
             if fa_utf8_advance(FA_UTF8_ACCEPT, frame.payload_ptr + 2, frame.payload_size - 2) != FA_UTF8_ACCEPT:
                 self._refuse(1007, "close reason is not UTF-8")
+                self.transport.disconnect()
                 return
         self.close_code = code
         self.close_reason = reason.decode()
         if not self.transport.is_close_frame_sent:
-            # Echo the code (RFC 6455, 5.5.1); an empty close is answered by 1000, since picows always writes one.
-            self.transport.send_close(<WSCloseCode>(1000 if code == 1005 else code))
+            # Echo the code, or its absence (RFC 6455, 5.5.1); send_close always writes one.
+            if code == 1005:
+                self.transport.send(WSMsgType.CLOSE, b"")
+                self.transport.is_close_frame_sent = True
+            else:
+                self.transport.send_close(<WSCloseCode>code)
         self.transport.disconnect()
 
     cdef _refuse(self, int code, str reason):
@@ -233,8 +244,7 @@ cdef class Leg(WSListener):
                 self._pass_on(now)
                 return
             if verdict == PUMP_QUIET:
-                if self.pump.is_waiting():
-                    self.handler.on_queued()
+                self._note_queued()
                 return
             if verdict == PUMP_BAD_AUDIO:
                 return
@@ -246,30 +256,45 @@ cdef class Leg(WSListener):
         # Sends what the pump holds ready, and what else is due.
         cdef Pump pump = self.pump
         cdef Leg peer = self.peer
-        if peer is None or not peer.is_open or peer.is_blocked:
+        if peer is None or not peer._takes_audio():
             if isinstance(pump, Uplink):
                 (<Uplink>pump).hold()
             else:
                 self.audio_not_sent += 1
+                self._note_queued()
             return
         peer._send(WSMsgType.TEXT, pump.out, pump.out_size)
-        while pump.is_waiting():
+        while pump.is_waiting() and peer._takes_audio():
             if pump.more(now) != PUMP_SEND:
-                self.handler.on_queued()
-                return
+                break
             peer._send(WSMsgType.TEXT, pump.out, pump.out_size)
+        self._note_queued()
+
+    cdef _note_queued(self):
+        if self.pump.is_waiting() and self.handler is not None:
+            self.handler.on_queued()
 
     def send_due(self, Downlink pump not None, double now):
         """Send what ``pump`` holds back and is due; True while more waits for its time."""
-        if not pump.is_waiting() or not self.is_open:
+        if not self.is_open:
             return False
-        if self.is_blocked:
-            return True
-        while pump.more(now) == PUMP_SEND:
+        while self._takes_audio() and pump.more(now) == PUMP_SEND:
             self._send(WSMsgType.TEXT, pump.out, pump.out_size)
         return pump.is_waiting()
 
+    def send_backlog(self, Uplink pump not None):
+        """Send what ``pump`` kept, oldest first, until the peer stops reading; the rest stays kept."""
+        cdef bytes message
+        while self._takes_audio():
+            message = pump.release_first()
+            if message is None:
+                return
+            self.send(message)
+
     # Sending
+
+    cdef bint _takes_audio(self):
+        return self.is_open and not self.is_blocked and not self.transport.is_close_frame_sent
 
     cdef _send(self, WSMsgType kind, char *message, Py_ssize_t n):
         # The message has room in front for a header and is overwritten by the client's mask.
@@ -299,17 +324,28 @@ cdef class Leg(WSListener):
             self.transport.send_ping()
 
     def close(self, int code=1000, str reason=""):
-        """Begin the closing handshake; whatever comes in is ignored from now on."""
-        if self.transport is None or self.transport.is_close_frame_sent or self.transport.is_disconnected:
+        """Begin the closing handshake; whatever comes in is ignored from now on.
+
+        ``reason`` is cut to what a close frame can hold. A peer that does not answer is cut by the watch.
+
+        Raises:
+            ValueError: ``code`` may not stand in a close frame.
+        """
+        cdef bytes text = reason.encode()[:CLOSE_REASON_BYTES].decode("utf-8", "ignore").encode()
+        if not _may_be_sent(code):
+            raise ValueError(f"close code {code} may not be sent")
+        if self.transport is None or self.transport.is_close_frame_sent or not self.is_open:
             return
         self.close_code = code
         self.close_reason = reason
-        self.transport.send_close(<WSCloseCode>code, reason.encode()[:123])
+        self.transport.send_close(<WSCloseCode>code, text)
 
     def abort(self, int code=1006, str reason=""):
         """Close at once, without waiting for the peer."""
-        if self.transport is None or self.transport.is_disconnected:
+        if self.transport is None or not self.is_open:
             return
+        # What is still in the read buffer is ignored, what is sent from now on dropped.
+        self.is_open = False
         self.close_code = code
         self.close_reason = reason
         self.transport.disconnect(False)

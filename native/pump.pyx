@@ -5,7 +5,7 @@ from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fa_base64 cimport (
@@ -60,6 +60,13 @@ cdef int _encoding(str name) except -1:
         raise ValueError(f"expected one of {sorted(_ENCODINGS)}, got {name!r}") from None
 
 
+cdef bytes _unescaped(const fa_span *span):
+    # The meaning of a JSON string; its text as it stands where an escape has no meaning.
+    cdef bytes text = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>span.size)
+    cdef Py_ssize_t size = fa_envelope_unescape(span, PyBytes_AS_STRING(text))
+    return text[:size] if size >= 0 else span.start[:span.size]
+
+
 cdef class Pump:
     """What both directions share: scan, verbatim copy or conversion, outgoing envelope.
 
@@ -75,7 +82,8 @@ cdef class Pump:
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False):
         cdef int inside = _encoding(in_encoding)
         cdef int outside = _encoding(out_encoding)
-        if fa_converter_init(&self.converter, inside, in_rate, outside, out_rate, has_wav_header) < 0:
+        if in_rate <= 0 or out_rate <= 0 or \
+                fa_converter_init(&self.converter, inside, in_rate, outside, out_rate, has_wav_header) < 0:
             raise ValueError(f"no conversion from {in_rate} to {out_rate} Hz")
         self.spec = spec
         self.prefix = prefix
@@ -149,8 +157,12 @@ cdef class Uplink(Pump):
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False,
                  int backlog_ms=5000):
+        if backlog_ms < 0:
+            raise ValueError(f"expected a backlog of 0 ms or more, got {backlog_ms}")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
                       has_wav_header=has_wav_header)
+        # However short, a message counts as a millisecond: that bounds their number too.
+        self.backlog_quantum = max(1, out_rate // 1000)
         self.backlog = deque()
         self.backlog_samples = 0
         self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
@@ -198,12 +210,13 @@ cdef class Uplink(Pump):
         cdef Py_ssize_t written = 0
         cdef Py_ssize_t at = 0
         cdef ptrdiff_t got
+        cdef uint64_t before_samples = self.converter.samples_in
         fa_converter_begin_chunk(&self.converter)
         while at < size:
             got = fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block)
             at += BLOCK_TEXT
             written += fa_converter_process(&self.converter, block, got, <uint8_t *>audio + written)
-        self.samples_in += length // self.in_sample_size
+        self.samples_in += self.converter.samples_in - before_samples
         if written == 0:
             return PUMP_QUIET
         memcpy(out, PyBytes_AS_STRING(self.prefix), before)
@@ -220,13 +233,23 @@ cdef class Uplink(Pump):
 
     cdef int _keep(self, bytes message) except -1:
         cdef Py_ssize_t text = PyBytes_GET_SIZE(message) - PyBytes_GET_SIZE(self.prefix) - PyBytes_GET_SIZE(self.suffix)
-        cdef int64_t samples = text // 4 * 3 // self.out_sample_size
+        cdef const char *end = PyBytes_AS_STRING(message) + PyBytes_GET_SIZE(self.prefix) + text
+        cdef Py_ssize_t padding = (text >= 4 and end[-1] == b"=") + (text >= 4 and end[-2] == b"=")
+        cdef int64_t samples = max(self.backlog_quantum, (text // 4 * 3 - padding) // self.out_sample_size)
         self.backlog.append((message, samples))
         self.backlog_samples += samples
         while self.backlog_samples > self.backlog_limit and self.backlog:
             self.backlog_samples -= <int64_t>self.backlog.popleft()[1]
             self.backlog_dropped += 1
         return 0
+
+    cdef bytes release_first(self):
+        # The oldest message kept, or None.
+        if not self.backlog:
+            return None
+        message, samples = self.backlog.popleft()
+        self.backlog_samples -= <int64_t>samples
+        return message
 
     def release(self):
         """The messages kept while the model could not take them, oldest first; keeps none."""
@@ -274,6 +297,8 @@ cdef class Downlink(Pump):
         self.lead = <int64_t>out_rate * lead_ms // 1000
         self.quantum = min(<int64_t>out_rate * quantum_ms // 1000, self.lead)
         self.queue_limit = <int64_t>out_rate * queue_limit_ms // 1000
+        if self.lead < 1 or self.quantum < 1 or self.queue_limit < 1:
+            raise ValueError("lead, quantum and queue limit must hold at least one sample each")
         self.item_key = b""
         self.item_is_played = False
         self.on_item = None
@@ -371,6 +396,11 @@ cdef class Downlink(Pump):
             item_id = item.start[:item.size]
         # The key is set first: on_item may ask for the item to be met again.
         self.item_key = response_id + b"\n" + item_id
+        # The codec, which unescapes, must know the item by the same names.
+        if response.escaped:
+            response_id = _unescaped(response)
+        if item.escaped:
+            item_id = _unescaped(item)
         content_index = 0
         if index.size == 1 and 48 <= index.start[0] <= 57:
             content_index = index.start[0] - 48
@@ -431,7 +461,7 @@ cdef class Downlink(Pump):
             fa_playout_sent(&self.clock, samples, now)
             return self._wrap(text, size)
 
-        if self.queue.size // self.out_sample_size + fa_converter_room(&self.converter, length) > \
+        if self.queue.size + fa_converter_room(&self.converter, length) > \
                 <size_t>(self.queue_limit * self.out_sample_size):
             self.dropped += 1
             return PUMP_QUIET
@@ -439,6 +469,7 @@ cdef class Downlink(Pump):
         cdef uint8_t converted[3 * BLOCK_BYTES * 2 + 64]
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t written
+        cdef uint64_t before = self.converter.samples_in
         while at < size:
             got = fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block)
             at += BLOCK_TEXT
@@ -446,8 +477,9 @@ cdef class Downlink(Pump):
             if fa_fifo_push(&self.queue, converted, written) < 0:
                 raise MemoryError()
             self.enqueued += written // self.out_sample_size
-        self.samples_in += samples
-        self.received += samples
+        # Counted after conversion: an odd byte belongs to the message that completes its sample.
+        self.samples_in += self.converter.samples_in - before
+        self.received += <int64_t>(self.converter.samples_in - before)
         return self.more(now)
 
     cdef int more(self, double now) except? -9:

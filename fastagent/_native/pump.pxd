@@ -41,9 +41,11 @@ cdef class Uplink(Pump):
     cdef object backlog
     cdef int64_t backlog_samples
     cdef int64_t backlog_limit
+    cdef int64_t backlog_quantum
     cdef readonly uint64_t backlog_dropped
     cdef int hold(self) except -1
     cdef int _keep(self, bytes message) except -1
+    cdef bytes release_first(self)
 
 cdef class Downlink(Pump):
     cdef public object on_item

@@ -15,6 +15,8 @@ It holds no JSON, no sample arithmetic and no ``await``, so every race of a call
      │  └───────────────────refused or transfer_timeout_s───┘
      ├────carrier_lost()───▶ PARKED ──resume_grace_s──▶ ENDED
      └──◀─carrier_resumed()───┘
+
+A call can be parked while it is LEAVING or TRANSFERRING, too, and goes on there. Nothing follows ENDED.
 """
 
 from dataclasses import dataclass
@@ -33,7 +35,7 @@ from fastagent.bridge.commands import (
 )
 from fastagent.bridge.history import ConversationHistory
 from fastagent.bridge.responses import GateCounters, GateState, ResponseGate
-from fastagent.media.playout import PlayoutLedger
+from fastagent.media.playout import Admission, PlayoutLedger
 from fastagent.stats import Counters
 from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
@@ -69,6 +71,9 @@ class BridgeLimits:
     max_call_s: float = 3600.0
     model_session_limit_s: float = 3000.0
 
+
+_DEAF_PHASES = frozenset({Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Phase.ENDED})
+"""Nothing that is said now reaches the caller."""
 
 SILENCE_PROMPTS_MAX = 2
 """How often a silent caller is asked whether they are there, before the call ends."""
@@ -119,6 +124,8 @@ class Bridge:
         self._phase = Phase.TALKING
         self._phase_before_parking = Phase.TALKING
         self._is_connected = False
+        self._is_model_gone = False
+        """No session can be had any more."""
         self._was_greeted = False
         self._caller_is_speaking = False
         self._owes_answer = False
@@ -134,13 +141,17 @@ class Bridge:
         """The item whose words came last, and the words."""
         self._playbacks = 0
         self._playback_id: str | None = None
-        self._unconfirmed_playbacks = 0
+        self._items_of_session: set[str] = set()
+        """Items whose audio the current session made: no other can be truncated in it."""
+        self._response_followed: str | None = None
         self._farewell: carrier.HangUp | carrier.TransferCall | None = None
+        self._was_transfer_answered = False
         self._leaving_since = 0.0
         self._quiet_since: float | None = None
         self._leave_deadline: float | None = None
         self._phase_deadline: float | None = None
-        self._call_deadline = now + self.limits.max_call_s
+        self._call_deadline: float | None = now + self.limits.max_call_s
+        self._outcome_of_hang_up = "bot"
         self._session_deadline: float | None = None
         self._replacing = False
 
@@ -162,6 +173,8 @@ class Bridge:
     @property
     def _is_model_busy(self) -> bool:
         """A response runs, or one is wanted."""
+        if self._is_model_gone:
+            return False
         return self._gate.state in (GateState.REQUESTED, GateState.ACTIVE) or self._gate.waiting > 0
 
     # The model's leg
@@ -172,41 +185,63 @@ class Bridge:
         Args:
             lifetime_s: what the session has to live, if the model told.
         """
+        if self._phase is Phase.ENDED:
+            return []
+        # Another session takes over: what the old one was at is lost with it.
+        commands = self.model_lost(now) if self._is_connected else []
         limit_s = self.limits.model_session_limit_s
-        if lifetime_s is not None:
+        # A lifetime that is over already speaks of a wrong clock, ours or theirs.
+        if lifetime_s is not None and lifetime_s > 0:
             # A session is replaced a minute before it ends, or halfway through a short one.
             limit_s = min(limit_s, max(lifetime_s - 60.0, lifetime_s / 2))
         self._session_deadline = now + limit_s
         self._is_connected = True
+        self._is_model_gone = False
         self._replacing = False
-        self._calls_of_session.clear()
-        commands: list[Command] = [model.UpdateSession(self._session), *self.history.replay()]
+        commands += [model.UpdateSession(self._session), *self.history.replay()]
         commands += self._gate.reset(now)
+        return commands + self._begin_talk(now)
+
+    def _begin_talk(self, now: float) -> list[Command]:
+        """Greet, or give the answer that is owed, if there is anybody to hear it."""
+        if self._phase in _DEAF_PHASES:
+            return []
+        commands: list[Command] = []
         if not self._was_greeted:
             self._was_greeted = True
             if self._greeting:
                 greeting = model.CreateResponse(instructions=f'Greet the caller with: "{self._greeting}"')
                 commands += self._gate.want(greeting, now)
-        elif self._owes_answer:
+        if self._owes_answer:
+            self._owes_answer = False
             commands += self._gate.want(model.CreateResponse(), now)
-        self._owes_answer = False
         return commands
 
     def model_lost(self, now: float) -> list[Command]:
-        """The session is gone. What was sent to the caller plays on; what was promised is kept for the next."""
+        """The session is gone. What was sent to the caller plays on; what was promised waits for the next."""
         self._owes_answer = self._owes_answer or self._is_model_busy or self._caller_is_speaking
         self._is_connected = False
         self._caller_is_speaking = False
         self._session_deadline = None
+        self._calls_of_session.clear()
+        self._items_of_session.clear()
         self._gate.suspend()
+        self._response_followed = None
         self._ledger.finish_all(now)
         return self._housekeeping(now)
 
     def model_failed(self, now: float) -> list[Command]:
         """No session can be had any more: end the call in the way the caller understands best."""
-        self.counters.note("model_failed")
         if self._phase is Phase.ENDED:
             return []
+        self.counters.note("model_failed")
+        self._is_model_gone = True
+        if self._phase in (Phase.HANGING_UP, Phase.TRANSFERRING):
+            return []
+        if self._phase is Phase.LEAVING:
+            # The caller is about to be in better hands, or to leave anyway: no more is said.
+            self._ledger.finish_all(now)
+            return self._housekeeping(now)
         reason = "the voice service is not available"
         command: Command = carrier.HangUp(reason) if self.has_started_talking else carrier.FailSession(reason)
         return [command, *self._end("model_lost")]
@@ -223,10 +258,11 @@ class Bridge:
                 commands += self._caller_starts(now)
             case model.SpeechStopped():
                 self._caller_is_speaking = False
+                self._owes_answer |= self._session.turn_detection.create_response
                 commands.append(carrier.ReportSpeech(carrier.SpeechPhase.STOPPED))
                 commands += self._gate.speech_stopped(now)
             case model.InputCommitted():
-                self._owes_answer = True
+                self._owes_answer |= self._session.turn_detection.create_response
                 commands.append(carrier.ReportSpeech(carrier.SpeechPhase.COMMITTED))
             case model.CallerTranscript():
                 commands += self._transcribe_caller(event)
@@ -235,9 +271,8 @@ class Bridge:
                     self._owes_answer = False
                 commands += self._gate.created(event, now)
             case model.BotTranscript():
-                if event.is_final and event.text.strip() and not self._gate.is_out_of_band(event.response_id):
-                    self._last_bot_text = (event.item_id, event.text)
-                    commands.append(BotSaid(event.text))
+                if event.is_final and not self._gate.is_out_of_band(event.response_id):
+                    commands += self._transcribe_bot(event)
             case model.AudioDone():
                 self._ledger.finish_item(event.item_id, now)
             case model.FunctionCall():
@@ -287,16 +322,20 @@ class Bridge:
                 commands.append(carrier.ClosePlayback(self._playback_id))
             commands.append(carrier.AbortPlayback())
         self._playback_id = None
+        self._quiet_since = None
         if not self._session.turn_detection.interrupt_response or self._session.turn_detection.kind == "none":
             cancel = self._gate.cancel()
             if cancel is not None:
                 commands.append(cancel)
         for cut in cuts:
+            is_known = cut.item_id in self._items_of_session
             if cut.audio_end_ms > 0:
-                commands.append(model.TruncateItem(cut.item_id, cut.audio_end_ms, cut.content_index))
+                if is_known:
+                    commands.append(model.TruncateItem(cut.item_id, cut.audio_end_ms, cut.content_index))
                 self.history.truncate_item(cut.item_id, cut.audio_end_ms / cut.received_ms)
             else:
-                commands.append(model.DeleteItem(cut.item_id))
+                if is_known:
+                    commands.append(model.DeleteItem(cut.item_id))
                 self.history.delete_item(cut.item_id)
             commands.append(NoteInterruption(cut.item_id, cut.audio_end_ms))
         return commands
@@ -307,9 +346,18 @@ class Bridge:
                 self._hypothesis_id, self._hypothesis = event.item_id, ""
             self._hypothesis += event.text
             return [carrier.ReportTranscript(self._hypothesis, is_final=False)]
+        self._hypothesis_id, self._hypothesis = "", ""
         if not event.text.strip():
             return []
         return [carrier.ReportTranscript(event.text, is_final=True), CallerSaid(event.text)]
+
+    def _transcribe_bot(self, event: model.BotTranscript) -> list[Command]:
+        heard = self.history.heard_text(event.item_id)
+        text = event.text if heard is None else heard
+        if not text.strip():
+            return []
+        self._last_bot_text = (event.item_id, text)
+        return [BotSaid(text)]
 
     def _call_function(self, event: model.FunctionCall) -> list[Command]:
         self._running[event.call_id] = event
@@ -317,7 +365,7 @@ class Bridge:
         return [RunFunction(event.call_id, event.name, event.arguments)]
 
     def _response_done(self, event: model.ResponseDone, now: float) -> list[Command]:
-        self._ledger.finish_response(event.response_id, now)
+        self._ledger.finish_response(event.response_id or self._gate.active_response_id or "", now)
         if event.severity is model.Severity.FATAL:
             return self.model_failed(now)
         return list(self._gate.done(event, now))
@@ -331,18 +379,19 @@ class Bridge:
     # The carrier's leg
 
     def receive_carrier(self, event: carrier.CarrierEvent, now: float) -> list[Command]:
-        """Take one event of the carrier. Offers and resumes are the call's: they decide what legs there are."""
+        """Take one event of the carrier. Offers and resumes are for the call, which owns the legs."""
         if self._phase is Phase.ENDED:
             return []
         commands: list[Command] = []
         match event:
             case carrier.SessionEnded():
-                return self._end(_OUTCOMES[event.reason])
+                is_ours = event.reason is carrier.EndReason.BOT
+                return self._end(self._outcome_of_hang_up if is_ours else _OUTCOMES[event.reason])
             case carrier.DtmfReceived():
                 commands.append(CallerPressed(event.digits))
             case carrier.PlaybackFinished():
-                if self._ledger.acknowledge(now):
-                    self._unconfirmed_playbacks = 0
+                if self._ledger.acknowledge(event.playback_id, now):
+                    self._quiet_since = None
                 else:
                     self.counters.note("playback_finished_stale")
             case carrier.NoUserInput():
@@ -352,7 +401,9 @@ class Bridge:
                     commands.append(CallerSaid(event.text))
                     commands += self._tell(model.Item("message", text=event.text, role="user"), now)
             case carrier.TransferStatus():
-                if not event.answered:
+                if event.answered:
+                    self._was_transfer_answered = True
+                else:
                     commands += self._transfer_failed(now)
             case carrier.PlaybackFailed():
                 self.counters.note("playback_failed")
@@ -372,7 +423,7 @@ class Bridge:
         return commands + self._housekeeping(now)
 
     def _ask_silent_caller(self, count: int, now: float) -> list[Command]:
-        if self._ledger.is_audible(now) or self._is_model_busy or self._phase is not Phase.TALKING:
+        if self._phase is not Phase.TALKING or self.is_talk_going_on(now):
             return []
         if count > SILENCE_PROMPTS_MAX:
             note = "The caller has been silent for long. Say goodbye."
@@ -386,8 +437,9 @@ class Bridge:
         if self._phase in (Phase.ENDED, Phase.PARKED):
             return []
         if self._phase is Phase.HANGING_UP:
-            return self._end("bot")
+            return self._end(self._outcome_of_hang_up)
         self.counters.note("carrier_lost")
+        self._caller_is_speaking = False
         commands = self._cut(now, None)
         cancel = self._gate.cancel()
         if cancel is not None and cancel not in commands:
@@ -399,19 +451,35 @@ class Bridge:
 
     def carrier_resumed(self, now: float) -> list[Command]:
         """The caller's line is back on another socket: go on where the talk stopped."""
+        # It may be back before the loss of the first socket was noticed.
+        commands = self.carrier_lost(now)
         if self._phase is not Phase.PARKED:
-            return []
+            return commands
         self.counters.note("carrier_resumed")
         self._phase = self._phase_before_parking
         self._phase_deadline = None
+        if self._phase is Phase.TRANSFERRING:
+            self._phase_deadline = now + self.limits.transfer_timeout_s
+        else:
+            self._leaving_since = now
+            commands += self._go_on(now)
+        return commands + self._housekeeping(now)
+
+    def _go_on(self, now: float) -> list[Command]:
+        if not self._was_greeted:
+            return self._begin_talk(now) if self._is_connected else []
+        self._owes_answer = False
         note = "The line was interrupted for a moment and is back. Go on where you stopped."
-        return self._tell(model.Item("message", text=note, role="system"), now) + self._housekeeping(now)
+        return self._tell(model.Item("message", text=note, role="system"), now)
 
     def _transfer_failed(self, now: float) -> list[Command]:
+        if self._phase is not Phase.TRANSFERRING:
+            return []
         self.counters.note("transfers_failed")
-        if self._phase is Phase.TRANSFERRING:
-            self._phase = Phase.TALKING
-            self._phase_deadline = None
+        self._phase = Phase.TALKING
+        self._phase_deadline = None
+        if self._is_model_gone:
+            return self.model_failed(now)
         note = "The transfer failed. Tell the caller and ask how else to help."
         return self._tell(model.Item("message", text=note, role="system"), now)
 
@@ -421,12 +489,16 @@ class Bridge:
         self, response_id: str, item_id: str, content_index: int, now: float
     ) -> tuple[bool, list[Command]]:
         """Audio of another item begins: whether to play it, and what must be sent before its first sample."""
-        is_over = self._phase in (Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Phase.ENDED)
-        if is_over or self._gate.is_out_of_band(response_id):
+        if self._phase is Phase.ENDED or self._gate.is_out_of_band(response_id):
             return False, []
-        if not self._ledger.open_item(response_id, item_id, content_index, now):
+        if item_id:
+            self._items_of_session.add(item_id)
+        if self._phase in _DEAF_PHASES:
+            self._ledger.refuse_response(response_id)
+        admission = self._ledger.open_item(response_id, item_id, content_index, now)
+        if admission is not Admission.PLAYED:
             self.counters.note("stale_items")
-            return False, []
+            return False, self._leave_unheard(item_id) if admission is Admission.UNHEARD else []
         self._quiet_since = None
         if self._playback_id is not None:
             return True, []
@@ -435,6 +507,11 @@ class Bridge:
         # A model may tell its words before it speaks them; then the carrier's log can have them too.
         text = self._last_bot_text[1] if self._last_bot_text[0] == item_id else None
         return True, [carrier.OpenPlayback(self._playback_id, self._media, text)]
+
+    def _leave_unheard(self, item_id: str) -> list[Command]:
+        """An item of which the caller will hear nothing: the model must not think that it was said."""
+        self.history.delete_item(item_id)
+        return [model.DeleteItem(item_id)] if item_id else []
 
     def playout_drained(self, now: float) -> list[Command]:
         """The downlink's queue ran empty."""
@@ -478,7 +555,7 @@ class Bridge:
     def hang_up(self, reason: str, now: float) -> list[Command]:
         """End the call once everything said was heard."""
         if self._phase is Phase.PARKED:
-            return self._end("bot")
+            return self._end(self._outcome_of_hang_up)
         return self._leave(carrier.HangUp(reason), now)
 
     def transfer(self, command: carrier.TransferCall, now: float) -> list[Command]:
@@ -486,6 +563,10 @@ class Bridge:
         return self._leave(command, now)
 
     def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
+        if self._phase is Phase.PARKED and self._phase_before_parking is Phase.TALKING:
+            self._phase_before_parking = Phase.LEAVING
+            self._farewell = farewell
+            return []
         if self._phase is not Phase.TALKING:
             return []
         self._phase = Phase.LEAVING
@@ -495,6 +576,8 @@ class Bridge:
         return self._housekeeping(now)
 
     def _tell(self, item: model.Item, now: float) -> list[Command]:
+        if self._phase is Phase.ENDED:
+            return []
         create = self.history.add(item)
         commands: list[Command] = []
         if self._is_connected:
@@ -502,7 +585,7 @@ class Bridge:
         return commands + self._want_response(now)
 
     def _want_response(self, now: float) -> list[Command]:
-        if not self._is_connected:
+        if not self._is_connected or self._phase in _DEAF_PHASES:
             self._owes_answer = True
             return []
         return list(self._gate.want(model.CreateResponse(), now))
@@ -514,24 +597,19 @@ class Bridge:
         if self._phase is Phase.ENDED:
             return []
         commands: list[Command] = list(self._gate.advance(now))
-        if self._phase is Phase.PARKED and self._phase_deadline is not None and now >= self._phase_deadline:
-            return commands + self._end("carrier_lost")
-        if (
-            self._phase is Phase.HANGING_UP
-            and self._phase_deadline is not None
-            and now >= self._phase_deadline
-        ):
-            self.counters.note("hang_up_unanswered")
-            return commands + self._end("bot")
-        if (
-            self._phase is Phase.TRANSFERRING
-            and self._phase_deadline is not None
-            and now >= self._phase_deadline
-        ):
+        if self._phase_deadline is not None and now >= self._phase_deadline:
+            if self._phase is Phase.PARKED:
+                return commands + self._end("carrier_lost")
+            if self._phase is Phase.HANGING_UP:
+                self.counters.note("hang_up_unanswered")
+                return commands + self._end(self._outcome_of_hang_up)
+            if self._was_transfer_answered:
+                return commands + self._end("transferred")
             commands += self._transfer_failed(now)
-        if now >= self._call_deadline and self._phase is Phase.TALKING:
+        if self._phase is Phase.TALKING and self._call_deadline is not None and now >= self._call_deadline:
             self.counters.note("call_limit_hit")
-            self._call_deadline = float("inf")
+            self._call_deadline = None
+            self._outcome_of_hang_up = "limit"
             commands += self.hang_up("call limit", now)
         return commands + self._housekeeping(now)
 
@@ -539,36 +617,48 @@ class Bridge:
         """When `advance` is due next, in monotonic seconds."""
         if self._phase is Phase.ENDED:
             return None
-        deadlines = [self._call_deadline, self._gate.next_deadline(), self._phase_deadline]
-        if not self._replacing and self._is_connected:
-            deadlines.append(self._session_deadline)
+        deadlines = [self._gate.next_deadline(), self._phase_deadline]
         if self._phase is Phase.LEAVING:
             deadlines.append(self._leaving_since + self.limits.leaving_limit_s)
             deadlines.append(self._leave_deadline)
-        return min(deadline for deadline in deadlines if deadline is not None)
+        elif self._phase is Phase.TALKING:
+            deadlines.append(self._call_deadline)
+            if not self._replacing:
+                deadlines.append(self._session_deadline)
+        return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     def _housekeeping(self, now: float) -> list[Command]:
         """What follows from the state of things, whatever event led there."""
         if self._phase is Phase.ENDED:
             return []
         commands: list[Command] = []
+        if self._gate.active_response_id != self._response_followed:
+            # One response at a time: the one before is over, even if its end was never told.
+            self._ledger.finish_response(self._response_followed or "", now)
+            self._response_followed = self._gate.active_response_id
         if self._playback_id is not None and self._ledger.is_complete:
             commands.append(carrier.ClosePlayback(self._playback_id))
+            self._ledger.close_playback(self._playback_id, now)
             self._playback_id = None
-            self._unconfirmed_playbacks += 1
         if self._phase is Phase.LEAVING:
             commands += self._leave_when_heard(now)
-        elif self._session_deadline is not None and now >= self._session_deadline and not self._replacing:
-            if not self._is_talk_going_on(now):
-                self._replacing = True
-                self.counters.note("model_sessions_replaced")
-                commands.append(ReplaceModel())
-            else:
-                # Look again at the next event, or in a second.
-                self._session_deadline = now + 1.0
+        elif self._phase is Phase.TALKING:
+            commands += self._replace_in_a_pause(now)
         return commands
 
-    def _is_talk_going_on(self, now: float) -> bool:
+    def _replace_in_a_pause(self, now: float) -> list[Command]:
+        if self._replacing or self._session_deadline is None or now < self._session_deadline:
+            return []
+        if self.is_talk_going_on(now):
+            # Look again in a second.
+            self._session_deadline = now + 1.0
+            return []
+        self._replacing = True
+        self.counters.note("model_sessions_replaced")
+        return [ReplaceModel()]
+
+    def is_talk_going_on(self, now: float) -> bool:
+        """Somebody speaks, is about to, or waits for a function."""
         return (
             self._is_model_busy
             or bool(self._running)
@@ -577,10 +667,17 @@ class Bridge:
             or self._ledger.is_audible(now)
         )
 
+    @property
+    def _is_more_to_come(self) -> bool:
+        """Something is still to be said, or to be answered."""
+        if self._is_model_gone:
+            return False
+        return self._is_model_busy or bool(self._running) or self._caller_is_speaking or self._owes_answer
+
     def _leave_when_heard(self, now: float) -> list[Command]:
         self._leave_deadline = None
         if now < self._leaving_since + self.limits.leaving_limit_s:
-            if self._is_model_busy or self._running or self._playback_id is not None:
+            if self._playback_id is not None or self._is_more_to_come:
                 self._quiet_since = None
                 return []
             if self._quiet_since is None:
@@ -591,12 +688,13 @@ class Bridge:
                 self._leave_deadline = self._quiet_since
                 return []
             # The clock is an estimate; the carrier's own word is worth a short wait.
-            if self._unconfirmed_playbacks and now < self._quiet_since + self.limits.hang_up_grace_s:
+            if self._ledger.awaits_finish and now < self._quiet_since + self.limits.hang_up_grace_s:
                 self._leave_deadline = self._quiet_since + self.limits.hang_up_grace_s
                 return []
         assert self._farewell is not None
         if isinstance(self._farewell, carrier.TransferCall):
             self._phase = Phase.TRANSFERRING
+            self._was_transfer_answered = False
             self._phase_deadline = now + self.limits.transfer_timeout_s
         else:
             self._phase = Phase.HANGING_UP

@@ -166,6 +166,13 @@ class ConversationHistory:
         if len(self._deleted) > DELETED_REMEMBERED:
             self._deleted.popitem(last=False)
 
+    def heard_text(self, item_id: str) -> str | None:
+        """What the caller heard of a message, as far as is known; None for one that we do not know."""
+        if item_id in self._deleted:
+            return ""
+        entry = self._entries.get(item_id)
+        return _heard_of(entry) if isinstance(entry, _Message) else None
+
     def replay(self) -> list[CreateItem]:
         """What rebuilds the conversation, oldest first.
 

@@ -6,7 +6,7 @@ __all__ = ["LegHandler"]
 
 
 class LegHandler(Protocol):
-    """Hears of one WebSocket. All methods run on the event loop, inside the frame callback, and return at once."""
+    """Hears of one WebSocket. Methods run on the loop, inside the frame callback, and return at once."""
 
     def on_open(self) -> None:
         """Messages may be sent."""

@@ -55,6 +55,7 @@ class ModelSocket:
         self._on_writable: Callable[[], None] | None = None
         self._on_queued: Callable[[], None] | None = None
         self._early: list[ModelEvent] = []
+        self._is_abandoned = False
         self._ready: asyncio.Future[SessionCreated] = asyncio.get_running_loop().create_future()
 
     async def wait_ready(self) -> SessionCreated:
@@ -97,10 +98,17 @@ class ModelSocket:
             self.leg.close(1000, "")
             asyncio.get_running_loop().call_later(1.0, self.leg.abort)
 
+    def abandon(self) -> None:
+        """Nobody wants this session any more: cut the connection, now or as soon as it stands."""
+        self._is_abandoned = True
+        self.leg.abort()
+
     # What the native leg reports
 
     def on_open(self) -> None:
         """The server speaks first."""
+        if self._is_abandoned:
+            self.leg.abort()
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode and pass on; the first event opens the session."""
@@ -233,7 +241,7 @@ class ModelConnector:
                 "model", f"upgrade failed: {type(error).__name__}", retryable=True
             ) from None
         except TimeoutError:
-            leg.abort()
+            socket.abandon()
             raise LegTimeoutError(
                 "model", f"no connection within {self._timeout_s:g} s", retryable=True
             ) from None
@@ -241,6 +249,10 @@ class ModelConnector:
             raise LegConnectError(
                 "model", f"connection failed: {type(error).__name__}", retryable=True
             ) from None
+        except asyncio.CancelledError:
+            # The handshake goes on without us, for as long as its own timeout lets it.
+            socket.abandon()
+            raise
         try:
             async with asyncio.timeout(self._timeout_s):
                 await socket.wait_ready()
@@ -252,4 +264,7 @@ class ModelConnector:
         except BaseException:
             leg.abort()
             raise
+        if not leg.is_open:
+            # It closed right behind the announcement, before anybody could hear of it.
+            raise LegClosedError("model", "closed as the session began", retryable=True, code=1006)
         return socket

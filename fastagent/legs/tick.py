@@ -1,6 +1,7 @@
 """The shared playout tick: one timer lets queued audio of all calls out when it is due."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 
@@ -8,6 +9,8 @@ from fastagent._native.listener import Leg
 from fastagent._native.pump import Downlink
 
 __all__ = ["PlayoutTick"]
+
+logger = logging.getLogger("fastagent.legs")
 
 TICK_S = 0.02
 """One frame: the finest step in which audio leaves a queue."""
@@ -21,7 +24,7 @@ class PlayoutTick:
         self._timer: asyncio.TimerHandle | None = None
 
     def watch(self, downlink: Downlink, leg: Leg, on_drained: Callable[[], None]) -> None:
-        """Send what is due of ``downlink`` on ``leg`` until nothing is left, then call ``on_drained`` once."""
+        """Send what is due of ``downlink`` on ``leg`` until nothing is left, then call ``on_drained``."""
         self._waiting[downlink] = (leg, on_drained)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._run)
@@ -34,8 +37,13 @@ class PlayoutTick:
         self._timer = None
         now = time.monotonic()
         for downlink, (leg, on_drained) in list(self._waiting.items()):
-            if not leg.send_due(downlink, now) and self._waiting.pop(downlink, None) is not None:
-                on_drained()
+            try:
+                if not leg.send_due(downlink, now) and self._waiting.pop(downlink, None) is not None:
+                    on_drained()
+            except Exception:
+                # One call's fault must not silence the others.
+                self._waiting.pop(downlink, None)
+                logger.exception("playout of one call failed")
         if self._waiting and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(TICK_S, self._run)
 

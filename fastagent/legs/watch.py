@@ -12,6 +12,8 @@ WATCH_S = 1.0
 """How often legs are looked at; deadlines are met to within this."""
 BLOCKED_LIMIT_S = 10.0
 """How long a peer may leave our data unread."""
+CLOSE_LIMIT_S = 5.0
+"""From our close frame to the end of the connection."""
 
 
 class LegWatch:
@@ -26,21 +28,28 @@ class LegWatch:
         self._ping_interval_s = ping_interval_s
         self._ping_timeout_s = ping_timeout_s
         self._counters = counters
-        self._legs: set[Leg] = set()
+        self._legs: dict[Leg, float | None] = {}
+        """Since when a leg is closing, if it is."""
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, leg: Leg) -> None:
-        """Watch a leg until it closes."""
-        self._legs.add(leg)
+        """Watch a leg until it is closed."""
+        self._legs.setdefault(leg, None)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(WATCH_S, self._run)
 
     def _run(self) -> None:
         self._timer = None
         now = time.monotonic()
-        for leg in list(self._legs):
+        for leg, closing_since in list(self._legs.items()):
             if not leg.is_open:
-                self._legs.discard(leg)
+                del self._legs[leg]
+            elif leg.is_closing:
+                if closing_since is None:
+                    self._legs[leg] = now
+                elif now - closing_since > CLOSE_LIMIT_S:
+                    self._counters.note("legs_without_close")
+                    leg.abort(1006, "no answer to a close")
             elif leg.ping_sent_at and now - leg.ping_sent_at > self._ping_timeout_s:
                 self._counters.note("legs_without_pong")
                 leg.abort(1006, "no answer to a ping")

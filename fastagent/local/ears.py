@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from fastagent.errors import ConfigurationError
 from fastagent.local.hearing_aid import SAMPLE_RATE, prepare
 from fastagent.local.phrases import BACKCHANNELS, PHRASES
-from fastagent.local.voice import normalise
+from fastagent.local.words import normalise
 
 __all__ = ["DeafEars", "Ears", "Listener"]
 
@@ -24,6 +24,10 @@ PHONE_MAX_MS = 190
 """Fastest and slowest speech taken for a phrase, per sound of it (espeak-ng at 170 words a minute: 65–90)."""
 SLACK_MS = 700
 """Pauses allowed within a phrase."""
+PIECE_BYTES = 1_600
+"""Decoded at a time, 50 ms. The decoder keeps the interpreter's lock, and other threads wait meanwhile."""
+CEPSTRAL_MEAN = "63.0,-4.5,4.1,6.6,-3.4,-11.4,2.9,-14.0,-6.7,0.5,-5.5,4.9,-6.6"
+"""Mean features of prepared speech. Every utterance starts from it, so none depends on those before."""
 GRAMMARS_KEPT = 4
 PHRASES_LIMIT = 2_000
 
@@ -82,7 +86,7 @@ class Ears:
         # Without bestpath the word lattice is not searched again: that second pass leaves the grammar and
         # cuts phrases short. No language model is loaded: it would double the memory.
         self._decoder: Any = pocketsphinx.Decoder(
-            lm=None, samprate=SAMPLE_RATE, cmn="batch", bestpath=False, beam=1e-80, wbeam=1e-60, pbeam=1e-80
+            lm=None, samprate=SAMPLE_RATE, cmn="live", bestpath=False, beam=1e-80, wbeam=1e-60, pbeam=1e-80
         )
         for word, pronunciations in _ACCENTS.items():
             for number, phones in enumerate(pronunciations, 9):
@@ -107,7 +111,9 @@ class Ears:
         with self._lock:
             self._use_grammar(tuple(phrases))
             self._decoder.start_utt()
-            self._decoder.process_raw(utterance, full_utt=True)
+            self._decoder.set_cmn(CEPSTRAL_MEAN)
+            for start in range(0, len(utterance), PIECE_BYTES):
+                self._decoder.process_raw(utterance[start : start + PIECE_BYTES])
             self._decoder.end_utt()
             hypothesis = self._decoder.hyp()
             words: list[str] = hypothesis.hypstr.split() if hypothesis is not None else []

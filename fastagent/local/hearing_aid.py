@@ -20,8 +20,10 @@ FLOOR_SIGMA = 30.0
 SEED = 5
 """The noise is the same every time: an utterance is always heard alike."""
 MARGIN_MS = 30
-"""Kept before the first and after the last loud moment, and as much noise around that: the features are
-normalised by their mean over the utterance, which long silences would spoil."""
+"""Kept before the first and after the last loud moment, and as much noise around that."""
+LEVEL = 3_000.0
+"""Root mean square that speech is brought to, in int16 steps; the noise is measured against it."""
+GAIN_MAX = 10.0
 HISS_GAIN = 5.0
 HISS_STEP_MS = 5
 LINE_END_RATIO = 0.1
@@ -61,6 +63,7 @@ def prepare(pcm: bytes, sample_rate: int) -> tuple[bytes, int]:
         return b"", 0
     margin = SAMPLE_RATE * MARGIN_MS // 1000
     speech = samples[max(0, begin - margin) : end + margin]
+    speech = speech * min(LEVEL / max(float(np.sqrt((speech**2).mean())), 1.0), GAIN_MAX)
     noise = np.random.default_rng(SEED)
     speech = np.pad(speech + _hiss(speech, noise), margin)
     speech += noise.normal(0.0, FLOOR_SIGMA, len(speech))

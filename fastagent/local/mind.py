@@ -27,7 +27,7 @@ from typing import Any, Literal
 import orjson
 
 from fastagent.local.slots import fill
-from fastagent.local.voice import normalise
+from fastagent.local.words import normalise
 
 __all__ = ["Action", "Call", "Entry", "Mind", "Say", "Situation"]
 

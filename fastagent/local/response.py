@@ -125,6 +125,7 @@ class Response:
         self._audio_sent = 0
         self._words: deque[str] = deque()
         self._word_count = 0
+        self._words_told = False
         self._spoken = ""
         self._text_tokens = 0
         self._audio_tokens = 0
@@ -160,6 +161,8 @@ class Response:
     def advance(self, now: float) -> None:
         """Send what is due."""
         while self.status == "in_progress" and self._due is not None and self._due <= now:
+            if self._audio:
+                self._send_piece()
             self._due += self._pace.interval_s
             if self._audio_sent >= len(self._audio):
                 self._close_item("incomplete" if self._is_cut_short else "completed")
@@ -167,8 +170,6 @@ class Response:
                     self._finish("incomplete", "max_output_tokens")
                 else:
                     self._next_action(now)
-            else:
-                self._send_piece()
 
     def next_deadline(self) -> float | None:
         """When `advance` has something to do."""
@@ -288,6 +289,7 @@ class Response:
         self._item.wire["content"] = [{"type": "output_audio", "transcript": ""}]
         self._words = deque(_words(say.text))
         self._word_count = len(self._words)
+        self._words_told = False
         self._audio = b""
         self._audio_sent = 0
         settings = self.settings
@@ -300,8 +302,17 @@ class Response:
         request, self.speech_wanted = self.speech_wanted, None
         return request
 
+    def _tell_words(self) -> None:
+        """All words come before their sound, which the protocol leaves open: a client may log what is heard."""
+        text = "".join(self._words)
+        self._emit("response.output_audio_transcript.delta", {**self._part_ids(), "delta": text})
+        self._emit("response.output_audio_transcript.done", {**self._part_ids(), "transcript": text})
+        self._words_told = True
+
     def _send_piece(self) -> None:
         assert self._item is not None
+        if not self._words_told:
+            self._tell_words()
         size = self._pace.piece_ms * self.settings.output_format.bytes_per_ms
         piece = self._audio[self._audio_sent : self._audio_sent + size]
         self._audio_sent += len(piece)
@@ -309,12 +320,8 @@ class Response:
         share = self._audio_sent / len(self._audio)
         if not self._is_cut_short or share < 1:
             remaining = self._word_count - int(share * self._word_count)
-            delta = ""
             while len(self._words) > remaining:
-                delta += self._words.popleft()
-            if delta:
-                self._spoken += delta
-                self._emit("response.output_audio_transcript.delta", {**self._part_ids(), "delta": delta})
+                self._spoken += self._words.popleft()
         self._emit("response.output_audio.delta", {**self._part_ids(), "delta": b64encode(piece).decode()})
         self._session.extend_output(self._item, piece)
         self.sent_audio_ms += len(piece) // self.settings.output_format.bytes_per_ms
@@ -331,7 +338,8 @@ class Response:
             item.said = self._spoken
         else:
             self._emit("response.output_audio.done", ids)
-            self._emit("response.output_audio_transcript.done", {**ids, "transcript": self._spoken})
+            if not self._words_told:
+                self._emit("response.output_audio_transcript.done", {**ids, "transcript": self._spoken})
             part = {"type": "audio", "transcript": self._spoken}
             # A truncation that came before the end has removed the transcript for good.
             if "transcript" in item.wire["content"][0]:

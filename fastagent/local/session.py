@@ -33,6 +33,8 @@ USER_TOKEN_MS = 100
 """One input audio token lasts 100 ms."""
 OUT_OF_BAND_LIMIT = 8
 """Responses running beside the conversation's own at a time."""
+HEARING_LIMIT = 16
+"""Utterances waiting for the ears; a client that commits faster is not understood."""
 SESSION_LIFE_S = 3600.0
 
 
@@ -252,7 +254,7 @@ class LocalSession:
                 f"Error committing input audio buffer: buffer too small. Expected at least"
                 f" {COMMIT_MIN_MS}ms of audio, but buffer only has {self._input.buffered_ms}ms of audio.",
             )
-        self._commit()
+        self._commit(now)
 
     def _clear(self, event: dict[str, Any], now: float) -> None:
         self._input.clear()
@@ -312,14 +314,14 @@ class LocalSession:
             "input_audio_buffer.speech_stopped",
             {"audio_end_ms": self._input.position_ms, "item_id": self._input_item_id},
         )
-        self._commit()
+        self._commit(now)
         if self._configuration.creates_response:
             try:
                 self._respond({}, now)
             except Refusal as refusal:
                 self._error(refusal, None)
 
-    def _commit(self) -> None:
+    def _commit(self, now: float) -> None:
         item_id, self._input_item_id = self._input_item_id, self.new_id("item")
         pcm = self._input.take_turn()
         audio_format = self._input.format
@@ -346,7 +348,10 @@ class LocalSession:
         self._hearing.add(item_id)
         if self._configuration.input["transcription"] is not None:
             self._transcribed.add(item_id)
-        self._jobs.append(Hear(item_id, pcm, audio_format.sample_rate, self._configuration.phrases))
+        if len(self._hearing) > HEARING_LIMIT:
+            self.receive_heard(item_id, "", now)
+        else:
+            self._jobs.append(Hear(item_id, pcm, audio_format.sample_rate, self._configuration.phrases))
 
     def _emit_transcript(self, item: Item, text: str) -> None:
         ids = {"item_id": item.id, "content_index": 0}
@@ -367,7 +372,7 @@ class LocalSession:
                 "item_id": self._input_item_id,
             },
         )
-        self._commit()
+        self._commit(now)
         self._respond({}, now)
 
     # Responses

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
-from fastagent.local.voice import normalise
+from fastagent.local.words import normalise
 
 __all__ = ["fill", "find_date", "find_number", "find_time", "find_truth"]
 

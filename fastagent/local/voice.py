@@ -1,26 +1,22 @@
 """Text becomes speech: espeak-ng when it is installed, pre-rendered prompts when it is not.
 
-espeak-ng is GPL-3 and comes with the ``local`` extra only. Without it known sentences are read from
-``prompts/`` (µ-law, 8 kHz) and any other sentence becomes a soft tone that lasts as long as speaking it
-would, so that timing, barge-in and truncation still behave as in a call.
+espeak-ng is GPL-3 and comes with the ``local`` extra only.
 """
 
 import ctypes
-import json
-import re
 import threading
 from collections import OrderedDict
 from functools import lru_cache
-from importlib import resources
 from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 import soxr
 
-from fastagent._native.g711 import ulaw_decode
 from fastagent.errors import ConfigurationError
+from fastagent.local.prerendered import Prompts
+from fastagent.local.words import normalise
 
-__all__ = ["VOICES", "Voice", "VoiceKind", "normalise"]
+__all__ = ["VOICES", "Voice", "VoiceKind"]
 
 VoiceKind = Literal["auto", "espeak", "prompts"]
 
@@ -45,11 +41,6 @@ VOICES = {
 """The protocol's voice names and what speaks for them here."""
 
 
-def normalise(text: str) -> str:
-    """The words of a text, lower case, one space between: how prompts and phrases are looked up."""
-    return " ".join(re.findall(r"[a-z0-9']+", text.lower().replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")))
-
-
 class Engine(Protocol):
     """Whatever turns one text into int16 samples at its own rate."""
 
@@ -60,7 +51,8 @@ class Engine(Protocol):
 class Espeak:
     """espeak-ng through ctypes.
 
-    The library is one global machine per process: every call holds one lock, and it is never terminated.
+    The library is one global machine per process: every call holds one lock, and it is never terminated. It
+    carries phases over from text to text, so two renderings of a text are alike but not the same.
     """
 
     # From speak_lib.h: synchronous retrieval means the callback runs inside espeak_Synth.
@@ -72,7 +64,6 @@ class Espeak:
     _RATE_RANGE = (80, 450)
     # "en" is British; espeak-ng's own command line resolves en-gb the same way.
     _ALIASES: ClassVar = {"en-gb": "en"}
-    _SEED = 1
 
     def __init__(self) -> None:
         try:
@@ -85,7 +76,6 @@ class Espeak:
         )
         library.espeak_SetSynthCallback.argtypes = [callback_type]
         library.espeak_SetSynthCallback.restype = None
-        library.espeak_ng_SetRandSeed.argtypes = [ctypes.c_long]
         library.espeak_Synth.argtypes = [
             ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int, ctypes.c_uint, ctypes.c_uint,
             ctypes.c_void_p, ctypes.c_void_p,
@@ -122,8 +112,6 @@ class Espeak:
                 self._voice = voice
             self._library.espeak_SetParameter(self._PARAMETER_RATE, words_per_minute, 0)
             self._library.espeak_SetParameter(self._PARAMETER_PITCH, PITCH, 0)
-            # Breath noise is random; one seed gives one rendering of a text.
-            self._library.espeak_ng_SetRandSeed(self._SEED)
             self._pieces = []
             self._library.espeak_Synth(encoded, len(encoded) + 1, 0, 0, 0, self._CHARS_UTF8, None, None)
             pcm = b"".join(self._pieces)
@@ -134,42 +122,6 @@ class Espeak:
 @lru_cache(maxsize=1)
 def _espeak() -> Espeak:
     return Espeak()
-
-
-class Prompts:
-    """Sentences rendered beforehand, and a tone for what is not among them."""
-
-    SAMPLE_RATE = 8_000
-    TONE_HZ = 220.0
-    TONE_AMPLITUDE = 1_500.0
-    TONE_SYLLABLE_HZ = 4.0
-    MS_PER_CHARACTER = 65
-
-    def __init__(self) -> None:
-        self._folder = resources.files("fastagent.local") / "prompts"
-        index = json.loads((self._folder / "index.json").read_text(encoding="utf-8"))
-        self._files: dict[str, str] = index["files"]
-
-    def render(self, text: str, voice: str, speed: float) -> tuple[np.ndarray[Any, np.dtype[np.int16]], int]:
-        """Read ``text``, whole or sentence by sentence. ``voice`` and ``speed`` are as they were rendered."""
-        if normalise(text) in self._files:
-            return self._read(text), self.SAMPLE_RATE
-        pieces = [
-            self._read(sentence) for sentence in re.split(r"(?<=[.!?])\s+", text) if normalise(sentence)
-        ]
-        return np.concatenate(pieces or [np.zeros(0, np.int16)]), self.SAMPLE_RATE
-
-    def _read(self, text: str) -> np.ndarray[Any, np.dtype[np.int16]]:
-        name = self._files.get(normalise(text))
-        if name is None:
-            return self._tone(text)
-        return np.frombuffer(ulaw_decode((self._folder / name).read_bytes()), dtype="<i2")
-
-    def _tone(self, text: str) -> np.ndarray[Any, np.dtype[np.int16]]:
-        seconds = np.arange(self.SAMPLE_RATE * self.MS_PER_CHARACTER * len(text) // 1000) / self.SAMPLE_RATE
-        syllables = np.sin(np.pi * self.TONE_SYLLABLE_HZ * seconds) ** 2
-        tone = self.TONE_AMPLITUDE * syllables * np.sin(2 * np.pi * self.TONE_HZ * seconds)
-        return tone.astype(np.int16)
 
 
 class Voice:

@@ -3,19 +3,26 @@
 The native downlink counts samples; this ledger knows which item each stretch of them belongs to. Two
 promises hang on it: a truncation is never longer than what was received or heard, and audio of an item that
 was cut is never played again.
+
+What was heard is the playback clock's estimate, raised by the carrier's word that a playback was heard to its
+end. Carriers that name no playback mean the oldest one that is closed and was not heard of yet; whether they
+speak of an aborted one, too, is undocumented.
 """
 
 from dataclasses import dataclass
+from enum import Enum
 from typing import Protocol
 
 from fastagent.audio.formats import AudioFormat
 
-__all__ = ["Cut", "DownlinkPositions", "PlayoutLedger"]
+__all__ = ["Admission", "Cut", "DownlinkPositions", "PlayoutLedger"]
 
-CUT_RESPONSES_KEPT = 32
-"""Responses remembered as cut; their late audio comes within a round trip, so a few are plenty."""
-STALE_FINISH_SLACK_MS = 500
+IDS_KEPT = 32
+"""Responses and items remembered as over; their late audio comes within a round trip, so a few are plenty."""
+STALE_FINISH_SLACK_S = 0.1
 """After a cut, a carrier's "finished" that is this far ahead of the clock speaks of the aborted audio."""
+LOST_FINISH_S = 2.0
+"""A "finished" that is so late will not come; the next one speaks of the next playback."""
 
 
 class DownlinkPositions(Protocol):
@@ -43,11 +50,24 @@ class DownlinkPositions(Protocol):
     def finish_item(self, now: float) -> None:
         """Let out what the resampler still holds of the current item."""
 
+    def forget_item(self) -> None:
+        """Ask again whether to play the current item, should more of it come."""
+
     def cut(self, now: float) -> None:
         """Drop the queue and the rest of the current item."""
 
     def settle(self, now: float) -> None:
         """Take everything sent as heard."""
+
+
+class Admission(Enum):
+    """What becomes of the audio of an item that begins."""
+
+    PLAYED = "played"
+    UNHEARD = "unheard"
+    """Its response was cut before anything of it came: refused, and the caller hears nothing of it."""
+    LATE = "late"
+    """It was cut or finished before: refused, and what was heard of it stands."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +94,17 @@ class _Stretch:
     is_done: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _Playback:
+    """One that takes no more audio, and of which the carrier did not say yet that it was heard."""
+
+    playback_id: str
+    position: int
+    """Samples sent since the call began, this playback's last included."""
+    expected_at: float
+    """When it will have been heard, by the clock."""
+
+
 class PlayoutLedger:
     """Accounts for the audio of one call.
 
@@ -92,19 +123,34 @@ class PlayoutLedger:
         self._link_delay_s = link_delay_ms / 1000
         self._items: list[_Stretch] = []
         self._cut_responses: list[str] = []
-        self._was_cut_since_finish = False
+        self._finished_responses: list[str] = []
+        self._cut_items: list[str] = []
+        self._unfinished: list[_Playback] = []
+        self._acknowledged = 0
+        """Samples heard by the carrier's word."""
+        self._was_aborted = False
+        """A "finished" may come that speaks of an aborted playback."""
 
-    def open_item(self, response_id: str, item_id: str, content_index: int, now: float) -> bool:
-        """Audio of an item begins (or goes on, after another's). False: its response was cut, it is stale."""
+    def open_item(self, response_id: str, item_id: str, content_index: int, now: float) -> Admission:
+        """Audio of an item begins, or goes on after another's."""
+        if item_id in self._cut_items:
+            return Admission.LATE
         if response_id in self._cut_responses:
-            return False
+            _remember(self._cut_items, item_id)
+            return Admission.UNHEARD
+        if response_id in self._finished_responses:
+            return Admission.LATE
         self._prune(now)
         if self._items:
             self._end(self._items[-1])
         self._items.append(
             _Stretch(response_id, item_id, content_index, self._downlink.enqueued, self._downlink.received)
         )
-        return True
+        return Admission.PLAYED
+
+    def refuse_response(self, response_id: str) -> None:
+        """Nobody would hear it: play no further item of the response."""
+        _remember(self._cut_responses, response_id)
 
     def finish_item(self, item_id: str, now: float) -> None:
         """No more audio of the item comes."""
@@ -113,15 +159,19 @@ class PlayoutLedger:
     def finish_response(self, response_id: str, now: float) -> None:
         """No more audio of any item of the response comes."""
         self._finish([item for item in self._items if item.response_id == response_id], now)
+        _remember(self._finished_responses, response_id)
 
     def finish_all(self, now: float) -> None:
-        """The model is gone: nothing more comes of anything."""
+        """The model's session is gone: nothing more comes of anything, and its ids mean nothing any more."""
         self._finish(list(self._items), now)
+        for ids in (self._cut_responses, self._finished_responses, self._cut_items):
+            ids.clear()
 
     def _finish(self, items: list[_Stretch], now: float) -> None:
         for item in items:
             if not item.is_done and item is self._items[-1] and item.end is None:
                 self._downlink.finish_item(now)
+                self._downlink.forget_item()
             self._end(item)
             item.is_done = True
 
@@ -138,20 +188,63 @@ class PlayoutLedger:
         """When everything sent will have been heard; None while audio still waits to leave."""
         if self._downlink.is_queued:
             return None
-        left = self._downlink.sent - self._heard(now)
-        return now + left / self._carrier.sample_rate
+        heard = self._heard(now)
+        if heard >= self._downlink.sent:
+            return now
+        left = self._downlink.sent - self._downlink.played(now)
+        if left > 0:
+            return now + left / self._carrier.sample_rate + self._link_delay_s
+        # The far end has it all; the rest is on its way to the ear.
+        return now + (self._downlink.sent - heard) / self._carrier.sample_rate
 
-    def acknowledge(self, now: float) -> bool:
-        """The carrier says that a playback was heard to its end. False when that speaks of audio already cut."""
-        was_cut, self._was_cut_since_finish = self._was_cut_since_finish, False
-        if self._downlink.is_queued:
+    @property
+    def awaits_finish(self) -> bool:
+        """The carrier may still say of a playback that it was heard."""
+        return bool(self._unfinished)
+
+    def close_playback(self, playback_id: str, now: float) -> None:
+        """All audio of a playback has left."""
+        self._forget_lost(now)
+        expected_at = self.silent_at(now)
+        self._unfinished.append(
+            _Playback(playback_id, self._downlink.sent, now if expected_at is None else expected_at)
+        )
+
+    def acknowledge(self, playback_id: str | None, now: float) -> bool:
+        """The carrier says that a playback was heard to its end.
+
+        Args:
+            playback_id: which one; None from a carrier that does not tell.
+
+        Returns:
+            False when that speaks of audio already cut, or of nothing that we know.
+        """
+        if playback_id is None:
+            finished = self._oldest_unfinished(now)
+        else:
+            finished = next((one for one in self._unfinished if one.playback_id == playback_id), None)
+        if finished is None:
             return False
-        left_ms = self._carrier.ms(self._downlink.sent - self._heard(now))
-        if was_cut and left_ms > STALE_FINISH_SLACK_MS:
-            return False
-        self._downlink.settle(now)
+        while self._unfinished and self._unfinished[0].position <= finished.position:
+            del self._unfinished[0]
+        self._was_aborted = False
+        self._acknowledged = max(self._acknowledged, finished.position)
+        if finished.position == self._downlink.sent:
+            self._downlink.settle(now)
         self._prune(now)
         return True
+
+    def _oldest_unfinished(self, now: float) -> _Playback | None:
+        self._forget_lost(now)
+        if not self._unfinished:
+            return None
+        oldest = self._unfinished[0]
+        is_early = now < oldest.expected_at - STALE_FINISH_SLACK_S
+        return None if self._was_aborted and is_early else oldest
+
+    def _forget_lost(self, now: float) -> None:
+        while self._unfinished and now > self._unfinished[0].expected_at + LOST_FINISH_S:
+            del self._unfinished[0]
 
     def cut(self, now: float, *, active_response_id: str | None = None) -> list[Cut]:
         """The caller takes the turn: drop what is queued; say what was heard of each item not heard whole.
@@ -174,25 +267,23 @@ class PlayoutLedger:
             )
             if not (item.is_done and heard >= end):
                 unheard.add(key)
-                self._remember_cut(item.response_id)
+                _remember(self._cut_responses, item.response_id)
+                _remember(self._cut_items, item.item_id)
         cuts: list[Cut] = []
         for key, (heard_samples, received_samples) in counted.items():
             if key in unheard:
                 received_ms = self._model.ms(received_samples)
                 cuts.append(Cut(*key, min(self._carrier.ms(heard_samples), received_ms), received_ms))
         if active_response_id is not None:
-            self._remember_cut(active_response_id)
-        self._was_cut_since_finish = self._downlink.sent > heard or self._was_cut_since_finish
+            _remember(self._cut_responses, active_response_id)
+        self._was_aborted = self._was_aborted or self._downlink.sent > heard or bool(self._unfinished)
+        self._unfinished.clear()
         self._items.clear()
         self._downlink.cut(now)
         return cuts
 
-    def _remember_cut(self, response_id: str) -> None:
-        if response_id and response_id not in self._cut_responses:
-            self._cut_responses = [*self._cut_responses[1 - CUT_RESPONSES_KEPT :], response_id]
-
     def _heard(self, now: float) -> int:
-        return self._downlink.played(now - self._link_delay_s)
+        return max(self._downlink.played(now - self._link_delay_s), self._acknowledged)
 
     def _end(self, item: _Stretch) -> None:
         if item.end is None:
@@ -203,3 +294,9 @@ class PlayoutLedger:
         heard = self._heard(now)
         while self._items and self._items[0].is_done and (self._items[0].end or 0) <= heard:
             del self._items[0]
+
+
+def _remember(ids: list[str], one: str) -> None:
+    if one and one not in ids:
+        ids.append(one)
+        del ids[:-IDS_KEPT]

@@ -2,13 +2,14 @@
 
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from fastagent import __version__
 from fastagent.agent import FastAgent
@@ -101,13 +102,19 @@ def build_app(service: Service) -> Starlette:
         yield {
             "handshake_timeout_s": service.settings.handshake_timeout_s,
             "send_cap_bytes": service.settings.send_cap_bytes,
+            "leg_watch": service.services.watch,
         }
         service.close()
+
+    async def unknown(websocket: WebSocket) -> None:
+        # Starlette would answer 403, which says that something is there.
+        await websocket.send_denial_response(PlainTextResponse("Not Found", 404))
 
     tokens = BearerTokens(service.settings.audiocodes_tokens)
     routes: list[BaseRoute] = [
         Route("/health", health),
         *audiocodes_routes(service.services, service.switchboard, tokens),
         *service.extra_routes,
+        WebSocketRoute("/{path:path}", unknown),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

@@ -30,6 +30,9 @@ class BearerTokens:
         if scheme.lower() != "bearer":
             return False
         # Header values come as latin-1 text; digests of bytes compare whatever they hold.
-        presented = hashlib.sha256(token.strip().encode("latin-1", "replace")).digest()
+        try:
+            presented = hashlib.sha256(token.strip().encode("latin-1")).digest()
+        except UnicodeEncodeError:
+            return False
         # Every digest is compared, so that the time does not tell which one matched.
-        return any([hmac.compare_digest(digest, presented) for digest in self._digests])
+        return any([hmac.compare_digest(digest, presented) for digest in self._digests])  # noqa: C419

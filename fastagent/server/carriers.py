@@ -1,4 +1,4 @@
-"""The carriers' doors: authentication and capacity before the 101, then the socket goes to the switchboard."""
+"""The carriers' doors: authentication and capacity before the 101, then on to the switchboard."""
 
 import logging
 
@@ -38,7 +38,7 @@ def audiocodes_routes(
             refusal = PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
             await websocket.send_denial_response(refusal)
             return
-        if not switchboard.has_room:
+        if not (switchboard.has_room or switchboard.awaits_resume):
             services.counters.note("upgrades_without_room")
             refusal = PlainTextResponse("no capacity", 503, {"Retry-After": "1"})
             await websocket.send_denial_response(refusal)
@@ -51,7 +51,6 @@ def audiocodes_routes(
         socket.leg = leg_of(websocket)
         switchboard.hold(socket, "audiocodes", RECOMMENDED_SETTINGS)
         await accept_leg(websocket, socket)
-        services.watch.add(socket.leg)
 
     return [
         Route(AUDIOCODES_PATH, check, methods=["GET", "POST"]),

@@ -1,50 +1,88 @@
-"""uvicorn's HTTP protocol with what it lacks: a deadline on an unfinished request head.
+"""uvicorn's HTTP protocol with what it lacks: a deadline on an unfinished request and a limit on its head.
 
-Without it a client that sends half a header, or nothing, holds its connection for ever.
+Without them a client that sends half a request, or nothing, holds its connection for ever, and a head that
+never ends fills the memory.
 """
 
 import asyncio
+import sys
 from typing import Any
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 __all__ = ["HttpProtocol"]
 
+HEAD_BYTES_MAX = 16_384
+"""A longer head is answered 431 (RFC 6585); one read of the socket may be finished first."""
+TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
 
 class HttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request head is not whole ``handshake_timeout_s`` after it began."""
+    """Closes a connection whose request is not whole ``handshake_timeout_s`` after it began."""
 
-    _head_deadline: asyncio.TimerHandle | None = None
+    _deadline: asyncio.TimerHandle | None = None
+    _head_bytes = 0
+    _is_in_head = True
+    _data = b""
 
     def connection_made(self, transport: Any) -> None:
-        """The first head is expected from now on."""
+        """The first request is expected from now on."""
         super().connection_made(transport)
-        self._expect_head()
+        self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is expected any more."""
-        self._head_is_whole()
+        self._expect_nothing()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a head are counted."""
+        self._head_bytes += len(data)
+        self._data = data
+        super().data_received(data)
+        self._data = b""
+        if self._is_in_head and self._head_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.transport.write(TOO_LONG)
+            self.transport.close()
+
     def on_message_begin(self) -> None:
-        """Another head begins (on a kept connection, after a pause that uvicorn bounds)."""
+        """Another request begins (on a kept connection, after a pause that uvicorn bounds)."""
         super().on_message_begin()
-        self._expect_head()
+        self._is_in_head = True
+        self._expect_request()
 
     def on_headers_complete(self) -> None:
-        """The head is whole."""
-        self._head_is_whole()
+        """The head is whole; what may follow is a body."""
+        self._is_in_head = False
+        self._head_bytes = 0
         super().on_headers_complete()
 
-    def _expect_head(self) -> None:
-        self._head_is_whole()
-        timeout_s = self.app_state.get("handshake_timeout_s", 5.0)
-        self._head_deadline = self.loop.call_later(timeout_s, self._cut)
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._expect_nothing()
+        super().on_message_complete()
 
-    def _head_is_whole(self) -> None:
-        if self._head_deadline is not None:
-            self._head_deadline.cancel()
-            self._head_deadline = None
+    def handle_websocket_upgrade(self) -> None:
+        """Hand the connection over, with what came in the same read behind the head."""
+        self._expect_nothing()
+        upgrade = sys.exc_info()[1]
+        super().handle_websocket_upgrade()
+        # uvicorn calls this while it handles the parser's exception, which says where the head ended.
+        if isinstance(upgrade, HttpParserUpgrade) and not self.transport.is_closing():
+            rest = self._data[upgrade.args[0] :]
+            if rest:
+                self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]
+
+    def _expect_request(self) -> None:
+        self._expect_nothing()
+        timeout_s = self.app_state.get("handshake_timeout_s", 5.0)
+        self._deadline = self.loop.call_later(timeout_s, self._cut)
+
+    def _expect_nothing(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _cut(self) -> None:
         if not self.transport.is_closing():

@@ -1,4 +1,4 @@
-"""The process: one uvicorn on uvloop, one port, the embedded engine when asked for, an end that cuts no call early."""
+"""The process: one uvicorn, one port, the embedded engine when asked for, an end that cuts no call early."""
 
 import asyncio
 import contextlib

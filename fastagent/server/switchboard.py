@@ -43,6 +43,11 @@ class Switchboard:
         """Another call would be taken."""
         return not self._is_draining and len(self._calls) < self._services.settings.max_sessions
 
+    @property
+    def awaits_resume(self) -> bool:
+        """A call waits for its carrier: a fresh socket may be that, however full the house is."""
+        return any(call.is_parked for call in self._calls.values())
+
     def hold(self, socket: CarrierSocket, owner: str, carrier_settings: Mapping[str, Any]) -> None:
         """Wait on a fresh socket for the offer or resume that says whose it is."""
         deadline = asyncio.get_running_loop().call_later(

@@ -7,8 +7,9 @@ transport goes to a picows protocol whose listener is the native `Leg`:
 ::
 
     HEAD ──scope──▶ ROUTING ──websocket.accept──▶ OPEN (Leg) ──close handshake──▶ CLOSED
-                       └──websocket.close / http.response──▶ REFUSED (403 or the app's answer)
-                       └──handshake_timeout_s──▶ REFUSED (503)
+                       ├──websocket.close / http.response──▶ REFUSED (403 or the app's answer)
+                       ├──handshake_timeout_s──▶ REFUSED (503)
+                       └──the client leaves──▶ LOST (whoever took the leg hears 1006)
 
 A route that carries media takes the leg over with `accept_leg`; every other route keeps using ASGI
 ``receive`` and ``send``, which `AsgiHandler` serves on the same leg.
@@ -24,12 +25,13 @@ from urllib.parse import unquote
 from picows import WSAutoPingStrategy, WSUpgradeResponse, WSUpgradeResponseWithListener
 from picows.picows import WSProtocol  # type: ignore[attr-defined]
 from starlette.types import Message, Scope
-from starlette.websockets import WebSocket
+from starlette.websockets import WebSocket, WebSocketDisconnect
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from fastagent._native.listener import Leg
 from fastagent.legs.handler import LegHandler
+from fastagent.legs.watch import LegWatch
 
 __all__ = ["WebSocketProtocol", "accept_leg", "leg_of"]
 
@@ -43,9 +45,16 @@ EARLY_BYTES_MAX = 65_536
 """What a client may send before its upgrade is answered."""
 RECEIVE_QUEUE_MAX = 256
 """Messages that wait for an ASGI application; further ones close with 1008."""
-CLOSE_TIMEOUT_S = 5.0
-"""From our close frame to the peer's; then the connection is cut."""
+DENIAL_BYTES_MAX = 65_536
+"""The body of an application's own refusal; what is beyond is left out."""
+CLOSE_TIMEOUT_S = 3.0
+"""From our close frame to the peer's when the server stops; then the connection is cut."""
 READ_BUFFER_BYTES = 4096
+UPGRADE_HEAD = (
+    b"GET / HTTP/1.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: %b\r\n\r\n"
+)
+"""An upgrade request as picows wants it."""
 
 
 class AsgiHandler:
@@ -112,7 +121,7 @@ class WebSocketProtocol(asyncio.Protocol):
         self._server_state = server_state
         self._loop = _loop or asyncio.get_event_loop()
         self._transport: asyncio.Transport | None = None
-        self._head = b""
+        self._has_head = False
         self._early = bytearray()
         self._handler = AsgiHandler(self)
         self.leg = Leg(
@@ -120,11 +129,15 @@ class WebSocketProtocol(asyncio.Protocol):
             max_message_bytes=config.ws_max_size,
             send_cap_bytes=app_state.get("send_cap_bytes", 262_144),
         )
+        self._is_lost = False
         self.is_taken = False
         """A media route took the leg over: the connection outlives the application's coroutine."""
+        self._key = b""
         self._is_answered = False
-        self._is_refused = False
+        """An answer was written, or there is nobody left to read one."""
+        self._is_accepted = False
         self._response: Message | None = None
+        self._response_body = bytearray()
         self._deadline: asyncio.TimerHandle | None = None
         self._closer: asyncio.TimerHandle | None = None
 
@@ -140,19 +153,23 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """First the whole request head, at once; then whatever an impatient client already sends."""
-        if not self._head:
-            self._head = data
+        if not self._has_head:
+            self._has_head = True
             scope = self._scope(data)
             if scope is None:
                 self._answer_http(400, b"malformed upgrade request")
                 return
             offered = dict(scope["headers"])
+            if offered.get(b"content-length", b"0") != b"0" or b"transfer-encoding" in offered:
+                self._answer_http(400, b"an upgrade request has no body")
+                return
             if offered.get(b"sec-websocket-version") != b"13":
                 self._write_answer(
                     426, [(b"sec-websocket-version", b"13")], b"WebSocket version 13 is needed"
                 )
                 return
-            if not _is_websocket_key(offered.get(b"sec-websocket-key", b"")):
+            self._key = offered.get(b"sec-websocket-key", b"")
+            if not _is_websocket_key(self._key):
                 self._answer_http(400, b"malformed Sec-WebSocket-Key")
                 return
             self._handler.put({"type": "websocket.connect"})
@@ -165,9 +182,9 @@ class WebSocketProtocol(asyncio.Protocol):
             self._early += data
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client went away before it was answered."""
-        self._finish()
-        self._handler.on_closed(1006, "")
+        """The client went away before it was answered, or after a refusal."""
+        self._is_answered = True
+        self._lose()
 
     def eof_received(self) -> bool:
         """Let the transport close itself."""
@@ -192,6 +209,16 @@ class WebSocketProtocol(asyncio.Protocol):
             if timer is not None:
                 timer.cancel()
 
+    def _lose(self) -> None:
+        """The connection ends without ever having opened; tell the application, or who took the leg."""
+        self._finish()
+        if not self._is_lost:
+            self._is_lost = True
+            self._handler.on_closed(1006, "")
+        if self.is_taken and self.leg.handler is not None:
+            taken, self.leg.handler = self.leg.handler, None
+            taken.on_closed(1006, "")
+
     def _refuse_late_application(self) -> None:
         if not self._is_answered:
             logger.warning("upgrade not answered in time; refused with 503")
@@ -203,7 +230,9 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self._transport is not None
         lines = head.split(b"\r\n")
         try:
-            _method, target, _version = lines[0].split(b" ", 2)
+            method, target, version = lines[0].split(b" ")
+            if method != b"GET" or version != b"HTTP/1.1":
+                return None
             headers = []
             for line in lines[1:]:
                 if line:
@@ -243,40 +272,64 @@ class WebSocketProtocol(asyncio.Protocol):
     async def _run(self, scope: Scope) -> None:
         try:
             await self._config.loaded_app(scope, self._handler.receive, self._send)
+        except (WebSocketDisconnect, ConnectionResetError):
+            # What the application got from `receive` or `send` when the client left.
+            self._end(1000, "")
         except Exception:
             logger.exception("WebSocket application failed")
-            if not self._is_answered:
-                self._answer_http(500, b"internal error")
-            elif self.leg.is_open:
-                self._begin_close(1011, "internal error")
+            self._end(1011, "internal error")
         else:
             if not self._is_answered:
                 logger.error("WebSocket application returned without an answer")
-                self._answer_http(500, b"internal error")
-            elif self.leg.is_open and not self.is_taken:
-                self._begin_close(1000, "")
+            if not (self._is_accepted and self.is_taken):
+                self._end(1000, "")
+
+    def _end(self, code: int, reason: str) -> None:
+        if not self._is_answered:
+            self._answer_http(500, b"internal error")
+        elif self.leg.is_open:
+            self._begin_close(code, reason)
 
     async def _send(self, message: Message) -> None:
         kind = message["type"]
-        if kind == "websocket.accept" and not self._is_answered:
-            self._accept(message)
-        elif kind == "websocket.close" and not self._is_answered:
-            self._answer_http(403, b"forbidden")
-        elif kind == "websocket.http.response.start" and not self._is_answered:
-            self._response = message
-            self._is_answered = True
-        elif kind == "websocket.http.response.body" and self._response is not None:
-            self._answer_application(message.get("body", b""))
-        elif kind == "websocket.send" and self._is_answered:
-            text = message.get("text")
-            if text is not None:
-                self.leg.send(text.encode())
+        if self._is_accepted:
+            if kind == "websocket.send":
+                await self._send_message(message)
+            elif kind == "websocket.close":
+                self._begin_close(message.get("code") or 1000, message.get("reason") or "")
             else:
-                self.leg.send(message["bytes"], False)
-        elif kind == "websocket.close":
-            self._begin_close(message.get("code") or 1000, message.get("reason") or "")
-        elif not self._is_refused and not self.leg.is_closing:
+                raise RuntimeError(f"unexpected ASGI message {kind!r}")
+        elif self._is_answered:
+            # Answered for the application, which was late, or lost: what it still says goes nowhere.
+            if kind == "websocket.accept":
+                self._lose()
+        elif kind == "websocket.http.response.body" and self._response is not None:
+            self._response_body += message.get("body", b"")[: DENIAL_BYTES_MAX - len(self._response_body)]
+            if not message.get("more_body", False):
+                self._answer_application()
+        elif self._response is not None:
             raise RuntimeError(f"unexpected ASGI message {kind!r}")
+        elif kind == "websocket.accept":
+            self._accept(message)
+        elif kind == "websocket.close":
+            self._answer_http(403, b"forbidden")
+        elif kind == "websocket.http.response.start":
+            self._response = message
+        else:
+            raise RuntimeError(f"unexpected ASGI message {kind!r}")
+
+    async def _send_message(self, message: Message) -> None:
+        if not self.leg.is_open or self.leg.is_closing:
+            # An OSError, as ASGI asks for: an application that only sends would never learn it otherwise.
+            raise ConnectionResetError("the WebSocket is closed")
+        text = message.get("text")
+        if text is not None:
+            self.leg.send(text.encode())
+        else:
+            self.leg.send(message["bytes"], False)
+        if self.leg.is_blocked:
+            # Nothing else here waits: an application that sends in a loop would keep the loop to itself.
+            await asyncio.sleep(0)
 
     # The three answers
 
@@ -284,14 +337,16 @@ class WebSocketProtocol(asyncio.Protocol):
         assert self._transport is not None
         self._is_answered = True
         if self._transport.is_closing():
+            self._lose()
             return
         if self._deadline is not None:
             self._deadline.cancel()
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in message.get("headers") or ()
-        }
+        headers = [
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in message.get("headers") or ()
+        ]
         if message.get("subprotocol"):
-            headers["Sec-WebSocket-Protocol"] = message["subprotocol"]
+            headers.append(("Sec-WebSocket-Protocol", message["subprotocol"]))
+        self._is_accepted = True
         answer = WSUpgradeResponse.create_101_response(headers or None)
         protocol = WSProtocol(
             None,
@@ -315,34 +370,38 @@ class WebSocketProtocol(asyncio.Protocol):
             self.leg.handler = watched
         protocol.connection_made(self._transport)
         self._transport.set_protocol(protocol)
-        _feed(protocol, self._head)
-        if self._early:
-            _feed(protocol, bytes(self._early))
-        self._head, self._early = b"-", bytearray()
+        # The request was checked here; picows, which is stricter than RFC 6455, sees only what it needs.
+        _feed(protocol, UPGRADE_HEAD % self._key)
+        watch: LegWatch | None = self._app_state.get("leg_watch")
+        if watch is not None:
+            watch.add(self.leg)
+        early, self._early = bytes(self._early), bytearray()
+        _feed(protocol, early)
 
     def _answer_http(self, status: int, body: bytes) -> None:
         self._write_answer(status, [(b"content-type", b"text/plain; charset=utf-8")], body)
 
-    def _answer_application(self, body: bytes) -> None:
+    def _answer_application(self) -> None:
         assert self._response is not None
-        self._write_answer(self._response["status"], list(self._response.get("headers") or ()), body)
+        headers = [
+            (name, value)
+            for name, value in self._response.get("headers") or ()
+            if name.lower() != b"content-length"
+        ]
+        self._write_answer(self._response["status"], headers, bytes(self._response_body))
 
     def _write_answer(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         assert self._transport is not None
         self._is_answered = True
-        self._is_refused = True
         if self._transport.is_closing():
             return
         try:
             phrase = http.HTTPStatus(status).phrase
         except ValueError:
             phrase = ""
-        named = {name.lower() for name, _ in headers}
-        if b"content-length" not in named:
-            headers.append((b"content-length", str(len(body)).encode()))
-        headers.append((b"connection", b"close"))
         lines = [f"HTTP/1.1 {status} {phrase}".encode()]
         lines += [name + b": " + value for name, value in headers]
+        lines += [b"content-length: %d" % len(body), b"connection: close"]
         self._transport.write(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         self._transport.close()
 

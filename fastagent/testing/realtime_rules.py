@@ -1,7 +1,7 @@
-"""What a Realtime client may send: the fields of each event, and the refusal that names the first wrong one.
+"""What a Realtime client may send: the fields of each event, and the refusal that names the first wrong.
 
-Only what the published ``RealtimeClientEvent*`` schemas say (generally available dialect); nothing is coerced,
-since a server refuses a whole event for one field it does not know.
+Only what the published ``RealtimeClientEvent*`` schemas say (generally available dialect); nothing is
+coerced, since a server refuses a whole event for one field it does not know.
 """
 
 import base64
@@ -34,21 +34,54 @@ EVENTS: Mapping[str, tuple[frozenset[str], frozenset[str]]] = {
 """Required and optional fields beside ``type`` and ``event_id``."""
 
 SESSION = frozenset(
-    "type output_modalities instructions audio tools tool_choice max_output_tokens tracing prompt include"
-    " truncation model parallel_tool_calls reasoning".split()
+    {
+        "type",
+        "output_modalities",
+        "instructions",
+        "audio",
+        "tools",
+        "tool_choice",
+        "max_output_tokens",
+        "tracing",
+        "prompt",
+        "include",
+        "truncation",
+        "model",
+        "parallel_tool_calls",
+        "reasoning",
+    }
 )
 AUDIO_INPUT = frozenset({"format", "transcription", "noise_reduction", "turn_detection"})
 AUDIO_OUTPUT = frozenset({"format", "voice", "speed"})
 TRANSCRIPTION = frozenset({"model", "language", "prompt", "delay"})
 SERVER_VAD = frozenset(
-    "type threshold prefix_padding_ms silence_duration_ms idle_timeout_ms create_response"
-    " interrupt_response".split()
+    {
+        "type",
+        "threshold",
+        "prefix_padding_ms",
+        "silence_duration_ms",
+        "idle_timeout_ms",
+        "create_response",
+        "interrupt_response",
+    }
 )
 SEMANTIC_VAD = frozenset({"type", "eagerness", "create_response", "interrupt_response"})
 TOOL = frozenset({"type", "name", "description", "parameters"})
 RESPONSE = frozenset(
-    "conversation instructions output_modalities audio tools tool_choice max_output_tokens metadata input"
-    " prompt parallel_tool_calls reasoning".split()
+    {
+        "conversation",
+        "instructions",
+        "output_modalities",
+        "audio",
+        "tools",
+        "tool_choice",
+        "max_output_tokens",
+        "metadata",
+        "input",
+        "prompt",
+        "parallel_tool_calls",
+        "reasoning",
+    }
 )
 MESSAGE_PARTS = {
     "system": ("input_text",),
@@ -95,7 +128,7 @@ def check_event(event: Mapping[str, Any]) -> None:
                 if not isinstance(value, int) or isinstance(value, bool) or value < 0:
                     raise Refusal("invalid_type", f"Invalid type for '{name}': expected an integer.", name)
         case "response.create":
-            _known(_object(event.get("response") or {}, "response"), RESPONSE, "response.")
+            _known(_object(event.get("response", {}), "response"), RESPONSE, "response.")
     item_id = event.get("item_id", "")
     if not isinstance(item_id, str):
         raise Refusal("invalid_type", "Invalid type for 'item_id': expected a string.", "item_id")
@@ -139,8 +172,13 @@ def merged(settings: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, 
     result = dict(settings)
     for name, value in change.items():
         former = result.get(name)
-        is_both = isinstance(value, Mapping) and isinstance(former, Mapping)
-        result[name] = merged(former, value) if is_both and name in ("audio", "input", "output") else value
+        if (
+            name in ("audio", "input", "output")
+            and isinstance(value, Mapping)
+            and isinstance(former, Mapping)
+        ):
+            value = merged(former, value)
+        result[name] = value
     return result
 
 

@@ -13,7 +13,7 @@
 
 enum { FA_PCM16 = 0, FA_ULAW = 1, FA_ALAW = 2 };
 
-/* A RIFF header longer than this is given up and counted as audio lost. */
+/* A RIFF header longer than this is given up: as many bytes are skipped, the rest is taken as audio. */
 #define FA_RIFF_HEADER_MAX 512
 
 typedef struct {
@@ -22,9 +22,10 @@ typedef struct {
     uint8_t riff;               /* headers may come */
     uint8_t carry_size;         /* 0 or 1 byte of an unfinished sample */
     uint8_t carry;
-    uint8_t riff_seen;          /* the stream's first header was read, or there was none */
+    uint8_t riff_seen;          /* the chunk's header was read, or there was none */
     uint16_t header_size;       /* bytes of a header that is not whole yet */
     uint8_t header[FA_RIFF_HEADER_MAX];
+    uint64_t samples_in;        /* whole samples converted since init, headers left out */
     fa_resampler resampler;
 } fa_converter;
 

@@ -28,9 +28,11 @@ typedef struct {
     int64_t sent;
     int64_t base_position;
     double base_time_s;
+    double dry_since_s; /* when the audio before the base ended */
 } fa_playout_clock;
 
-/* Samples heard by `now_s`, never more than were sent. */
+/* Samples heard by `now_s`, never more than were sent. For a time before the base the answer may be too small by
+ * the silences before the last one, never too large. */
 int64_t fa_playout_played(const fa_playout_clock *c, double now_s);
 /* Notes that n samples leave now. */
 void fa_playout_sent(fa_playout_clock *c, int64_t n, double now_s);

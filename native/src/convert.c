@@ -57,6 +57,13 @@ static size_t convert_samples(fa_converter *c, const uint8_t *bytes, size_t samp
     int16_t linear[BLOCK];
     int16_t resampled[3 * BLOCK + 8];
     uint8_t *start = out;
+    c->samples_in += samples;
+    if (!c->resamples && c->in_encoding == c->out_encoding) {
+        /* Decoding and encoding again would change mu-law's second zero. */
+        size_t n = samples * sample_size(c->in_encoding);
+        memcpy(out, bytes, n);
+        return n;
+    }
     while (samples > 0) {
         size_t n = samples < BLOCK ? samples : BLOCK;
         const int16_t *pcm = linear;
@@ -113,7 +120,8 @@ size_t fa_converter_process(fa_converter *c, const uint8_t *bytes, size_t n, uin
         return convert_bytes(c, bytes, n, out);
     size_t written = 0;
     if (c->header_size == 0 && n > 0) {
-        ptrdiff_t size = riff_header_size(bytes, n);
+        /* No more is looked at than a header that comes in pieces may have, so that chunking means nothing. */
+        ptrdiff_t size = riff_header_size(bytes, n < FA_RIFF_HEADER_MAX ? n : FA_RIFF_HEADER_MAX);
         if (size >= 0) {
             c->riff_seen = 1;
             return convert_bytes(c, bytes + size, n - (size_t)size, out);

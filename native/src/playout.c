@@ -1,5 +1,6 @@
 #include "fa_playout.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,8 +51,12 @@ void fa_fifo_clear(fa_fifo *f) {
 
 int64_t fa_playout_played(const fa_playout_clock *c, double now_s) {
     double elapsed = (now_s - c->base_time_s) * c->sample_rate;
-    if (elapsed <= 0)
-        return c->base_position;
+    if (elapsed <= 0) {
+        double unplayed = (c->dry_since_s - now_s) * c->sample_rate;
+        if (unplayed <= 0)
+            return c->base_position;
+        return unplayed >= (double)c->base_position ? 0 : (int64_t)((double)c->base_position - unplayed);
+    }
     if (elapsed >= (double)(c->sent - c->base_position))
         return c->sent;
     return c->base_position + (int64_t)elapsed;
@@ -59,6 +64,8 @@ int64_t fa_playout_played(const fa_playout_clock *c, double now_s) {
 
 void fa_playout_sent(fa_playout_clock *c, int64_t n, double now_s) {
     if (fa_playout_played(c, now_s) >= c->sent) {
+        if (c->sent > c->base_position)
+            c->dry_since_s = c->base_time_s + (double)(c->sent - c->base_position) / c->sample_rate;
         c->base_position = c->sent;
         c->base_time_s = now_s;
     }
@@ -68,4 +75,5 @@ void fa_playout_sent(fa_playout_clock *c, int64_t n, double now_s) {
 void fa_playout_settle(fa_playout_clock *c, double now_s) {
     c->base_position = c->sent;
     c->base_time_s = now_s;
+    c->dry_since_s = -INFINITY;
 }

@@ -1,0 +1,135 @@
+"""Settings: what the environment may say, what is refused, and what never shows."""
+
+import dataclasses
+
+import pytest
+
+from fastagent.errors import ConfigurationError
+from fastagent.settings import LOCAL_REALTIME, Settings
+
+TOKEN = "correct-token-0123"
+NUMBERS = [
+    entry
+    for entry in dataclasses.fields(Settings)
+    if isinstance(entry.default, int | float) and entry.name != "port"
+]
+
+
+def test_defaults_are_loopback_and_checked():
+    settings = Settings.from_environment({})
+    assert settings == Settings()
+    assert settings.is_loopback
+    settings.check()
+
+
+def test_every_setting_has_a_variable_of_its_own():
+    variables = [entry.metadata["variable"] for entry in dataclasses.fields(Settings)]
+    assert len(set(variables)) == len(variables)
+    given = {"PORT", "HOST", "LOG_LEVEL", "OPENAI_API_KEY", "MAX_SESSIONS", "DEFAULT_TIMEOUT_SECONDS"}
+    assert given | {"WEBSOCKET_PING_INTERVAL"} <= set(variables)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"),
+    [
+        ("PORT", "0", "port", 0),
+        ("PORT", " 9000 ", "port", 9000),
+        ("HOST", "::1", "host", "::1"),
+        ("LOG_LEVEL", "debug", "log_level", "debug"),
+        ("MAX_SESSIONS", "7", "max_sessions", 7),
+        ("DEFAULT_TIMEOUT_SECONDS", "2.5", "default_timeout_s", 2.5),
+        ("WEBSOCKET_PING_INTERVAL", "3", "ping_interval_s", 3.0),
+        ("AUDIOCODES_TOKEN", TOKEN, "audiocodes_tokens", (TOKEN,)),
+        ("AUDIOCODES_TOKEN", f" {TOKEN} ,, {TOKEN}2 ,", "audiocodes_tokens", (TOKEN, f"{TOKEN}2")),
+        ("FASTAGENT_REALTIME_URL", LOCAL_REALTIME, "realtime_url", LOCAL_REALTIME),
+        ("FASTAGENT_REALTIME_URL", "ws://[::1]:1/x?y=z", "realtime_url", "ws://[::1]:1/x?y=z"),
+        ("FASTAGENT_LINK_DELAY_MS", "0", "link_delay_ms", 0),
+        ("MAX_SESSIONS", "", "max_sessions", 1000),
+        ("MAX_SESSIONS", "   ", "max_sessions", 1000),
+    ],
+)
+def test_variable_is_read(variable, text, name, value):
+    assert getattr(Settings.from_environment({variable: text}), name) == value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("PORT", "-1"),
+        ("PORT", "65536"),
+        ("PORT", "http"),
+        ("PORT", "80.5"),
+        ("LOG_LEVEL", "LOUD"),
+        ("MAX_SESSIONS", "many"),
+        ("MAX_SESSIONS", "1.5"),
+        ("DEFAULT_TIMEOUT_SECONDS", "1,5"),
+        ("FASTAGENT_REALTIME_URL", "https://example.org/"),
+        ("FASTAGENT_REALTIME_URL", "example.org"),
+        ("FASTAGENT_REALTIME_URL", "ws://"),
+        ("FASTAGENT_REALTIME_URL", "wss:///v1/realtime"),
+        ("FASTAGENT_REALTIME_URL", "ws://[::1"),
+        ("FASTAGENT_REALTIME_URL", "ws://host:99999/"),
+        ("FASTAGENT_REALTIME_URL", "ws://host:port/"),
+        ("AUDIOCODES_TOKEN", "short"),
+        ("AUDIOCODES_TOKEN", f"{TOKEN},short"),
+    ],
+)
+def test_value_that_cannot_work_is_refused_by_its_variable(variable, text):
+    with pytest.raises(ConfigurationError, match=variable):
+        Settings.from_environment({variable: text})
+
+
+@pytest.mark.parametrize("entry", NUMBERS, ids=lambda entry: entry.name)
+def test_limits_and_waits_are_positive_and_finite(entry):
+    variable = entry.metadata["variable"]
+    refused = ["-1"] + ([] if entry.name == "link_delay_ms" else ["0"])
+    if isinstance(entry.default, float):
+        refused += ["nan", "inf", "-inf"]
+    for text in refused:
+        with pytest.raises(ConfigurationError, match=variable):
+            Settings.from_environment({variable: text})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "::1", "localhost"])
+def test_loopback_needs_no_token(host):
+    assert Settings.from_environment({"HOST": host}).is_loopback
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "example.org"])
+def test_reachable_host_needs_a_token(host):
+    with pytest.raises(ConfigurationError, match="AUDIOCODES_TOKEN"):
+        Settings.from_environment({"HOST": host})
+    assert not Settings.from_environment({"HOST": host, "AUDIOCODES_TOKEN": TOKEN}).is_loopback
+
+
+def test_overrides_win_unless_they_are_none():
+    environment = {"PORT": "1", "MAX_SESSIONS": "2"}
+    settings = Settings.from_environment(environment, port=3, max_sessions=None)
+    assert (settings.port, settings.max_sessions) == (3, 2)
+
+
+def test_changed_copy_is_checked():
+    settings = Settings()
+    assert settings.with_changes(port=1).port == 1
+    assert settings.port == 8000
+    with pytest.raises(ConfigurationError, match="PORT"):
+        settings.with_changes(port=-1)
+
+
+def test_settings_are_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Settings().port = 1  # type: ignore[misc]
+
+
+def test_secrets_show_neither_in_repr_nor_in_errors():
+    settings = Settings(openai_api_key="sk-secret", audiocodes_tokens=(TOKEN,))
+    assert "sk-secret" not in repr(settings)
+    assert TOKEN not in repr(settings)
+    with pytest.raises(ConfigurationError) as caught:
+        Settings.from_environment({"AUDIOCODES_TOKEN": "hush-hush"})
+    assert "hush" not in str(caught.value)
+
+
+def test_process_environment_is_the_default(monkeypatch):
+    monkeypatch.setenv("MAX_SESSIONS", "41")
+    assert Settings.from_environment().max_sessions == 41
