@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from fastagent.afsm.machine import Limits
 from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.bridge import commands as asked
-from fastagent.bridge.brain import Bridge, BridgeLimits, Phase
+from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
 from fastagent.errors import FastAgentError, LegError
 from fastagent.legs.carrier import CarrierSocket
@@ -392,7 +392,9 @@ class Call:
         )
 
     def _model_event(self, event: ModelEvent) -> None:
-        self._do(self._bridge.receive_model(event, time.monotonic()))
+        commands = self._bridge.receive_model(event, time.monotonic())
+        if not isinstance(event, PASSIVE_EVENTS):
+            self._do(commands)
 
     def _model_lost(self, socket: ModelSocket, code: int, reason: str) -> None:
         if socket is not self._model:

@@ -40,7 +40,7 @@ from fastagent.stats import Counters
 from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
 
-__all__ = ["Bridge", "BridgeLimits", "Phase"]
+__all__ = ["PASSIVE_EVENTS", "Bridge", "BridgeLimits", "Phase"]
 
 
 class Phase(Enum):
@@ -77,6 +77,20 @@ _DEAF_PHASES = frozenset({Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Ph
 
 SILENCE_PROMPTS_MAX = 2
 """How often a silent caller is asked whether they are there, before the call ends."""
+
+PASSIVE_EVENTS = (
+    model.SessionCreated,
+    model.SessionUpdated,
+    model.InputCleared,
+    model.InputTimeout,
+    model.ItemAdded,
+    model.ItemDone,
+    model.ItemTruncated,
+    model.ItemDeleted,
+    model.RateLimits,
+    model.ModelNotice,
+)
+"""Events that are only recorded: nothing follows from them, no deadline moves. Half of what a model sends."""
 
 _OUTCOMES = {
     carrier.EndReason.CALLER: "caller",
@@ -250,6 +264,9 @@ class Bridge:
         """Take one event of the model."""
         if self._phase is Phase.ENDED:
             return []
+        if isinstance(event, PASSIVE_EVENTS):
+            self._note(event)
+            return []
         if not (isinstance(event, model.BotTranscript) and self._gate.is_out_of_band(event.response_id)):
             self.history.receive(event)
         commands: list[Command] = []
@@ -281,23 +298,15 @@ class Bridge:
                 commands += self._response_done(event, now)
             case model.ModelError():
                 commands += self._model_error(event, now)
-            case (
-                model.SessionCreated()
-                | model.SessionUpdated()
-                | model.InputCleared()
-                | model.InputTimeout()
-                | model.ItemAdded()
-                | model.ItemDone()
-                | model.ItemTruncated()
-                | model.ItemDeleted()
-                | model.RateLimits()
-            ):
-                pass
-            case model.ModelNotice():
-                self.counters.note("model_notices")
             case _:
                 assert_never(event)
         return commands + self._housekeeping(now)
+
+    def _note(self, event: model.ModelEvent) -> None:
+        if isinstance(event, model.ModelNotice):
+            self.counters.note("model_notices")
+        else:
+            self.history.receive(event)
 
     def _caller_starts(self, now: float) -> list[Command]:
         self._caller_is_speaking = True

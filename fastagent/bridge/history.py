@@ -82,11 +82,12 @@ class ConversationHistory:
         numbers = (f"fa_item_{number}" for number in itertools.count(1))
         self._new_id = new_id or numbers.__next__
         self._entries: OrderedDict[str, _Message | _Call] = OrderedDict()
+        self._items = 0
         self._deleted: OrderedDict[str, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Items kept."""
-        return sum(_size(entry) for entry in self._entries.values())
+        return self._items
 
     def __repr__(self) -> str:
         return f"ConversationHistory(items={len(self)}, evicted={self.evicted})"
@@ -130,7 +131,9 @@ class ConversationHistory:
             case "function_call_output":
                 call = self._call(item.call_id)
                 if call is not None:
+                    self._items -= _size(call)
                     call.output, call.output_item_id = self._cut(item.text), item_id
+                    self._items += _size(call)
                     # The pair stands where it became whole: what is said of it comes next.
                     self._entries.move_to_end(call.item_id)
                     self._make_room()
@@ -161,7 +164,7 @@ class ConversationHistory:
         """Forget an item, and what may still come of it. A function call goes with its output."""
         if not item_id:
             return
-        self._entries.pop(item_id, None)
+        self._drop(item_id)
         self._deleted[item_id] = None
         if len(self._deleted) > DELETED_REMEMBERED:
             self._deleted.popitem(last=False)
@@ -228,18 +231,27 @@ class ConversationHistory:
         return None
 
     def _put(self, item_id: str, entry: _Message | _Call) -> None:
+        former = self._entries.get(item_id)
+        self._items += _size(entry) - (_size(former) if former is not None else 0)
         self._entries[item_id] = entry
         self._make_room()
 
+    def _drop(self, item_id: str) -> int:
+        """Forget an entry; give the items it was."""
+        entry = self._entries.pop(item_id, None)
+        size = 0 if entry is None else _size(entry)
+        self._items -= size
+        return size
+
     def _make_room(self) -> None:
-        while len(self) > self._max_items:
+        while self._items > self._max_items:
             # A call under way is kept while anything else can go: its output is still to come.
             oldest = next(iter(self._entries))
             for item_id, entry in self._entries.items():
                 if isinstance(entry, _Message) or entry.output is not None:
                     oldest = item_id
                     break
-            self.evicted += _size(self._entries.pop(oldest))
+            self.evicted += self._drop(oldest)
 
     def _cut(self, text: str) -> str:
         if len(text) * 4 <= self._max_text_bytes:

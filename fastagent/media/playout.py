@@ -92,6 +92,8 @@ class _Stretch:
     end: int | None = None
     received_end: int | None = None
     is_done: bool = False
+    """Its audio was said to be complete, though its response may add some still."""
+    is_final: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,26 +156,27 @@ class PlayoutLedger:
 
     def finish_item(self, item_id: str, now: float) -> None:
         """No more audio of the item comes."""
-        self._finish([item for item in self._items if item.item_id == item_id], now)
+        self._finish([item for item in self._items if item.item_id == item_id], now, is_final=False)
 
     def finish_response(self, response_id: str, now: float) -> None:
         """No more audio of any item of the response comes."""
-        self._finish([item for item in self._items if item.response_id == response_id], now)
+        self._finish([item for item in self._items if item.response_id == response_id], now, is_final=True)
         _remember(self._finished_responses, response_id)
 
     def finish_all(self, now: float) -> None:
         """The model's session is gone: nothing more comes of anything, and its ids mean nothing any more."""
-        self._finish(list(self._items), now)
+        self._finish(list(self._items), now, is_final=True)
         for ids in (self._cut_responses, self._finished_responses, self._cut_items):
             ids.clear()
 
-    def _finish(self, items: list[_Stretch], now: float) -> None:
+    def _finish(self, items: list[_Stretch], now: float, *, is_final: bool) -> None:
         for item in items:
             if not item.is_done and item is self._items[-1] and item.end is None:
                 self._downlink.finish_item(now)
                 self._downlink.forget_item()
             self._end(item)
             item.is_done = True
+            item.is_final |= is_final
 
     @property
     def is_complete(self) -> bool:
@@ -185,17 +188,13 @@ class PlayoutLedger:
         return self._downlink.is_queued or self._heard(now) < self._downlink.sent
 
     def silent_at(self, now: float) -> float | None:
-        """When everything sent will have been heard; None while audio still waits to leave."""
+        """When everything sent will have been heard, at the latest; None while audio still waits to leave."""
         if self._downlink.is_queued:
             return None
-        heard = self._heard(now)
-        if heard >= self._downlink.sent:
+        if self._heard(now) >= self._downlink.sent:
             return now
         left = self._downlink.sent - self._downlink.played(now)
-        if left > 0:
-            return now + left / self._carrier.sample_rate + self._link_delay_s
-        # The far end has it all; the rest is on its way to the ear.
-        return now + (self._downlink.sent - heard) / self._carrier.sample_rate
+        return now + left / self._carrier.sample_rate + self._link_delay_s
 
     @property
     def awaits_finish(self) -> bool:
@@ -292,7 +291,10 @@ class PlayoutLedger:
 
     def _prune(self, now: float) -> None:
         heard = self._heard(now)
-        while self._items and self._items[0].is_done and (self._items[0].end or 0) <= heard:
+        while self._items and self._items[0].is_final and (self._items[0].end or 0) <= heard:
+            item_id = self._items[0].item_id
+            if any(later.item_id == item_id for later in self._items[1:]):
+                break  # what was heard of it here counts with what is heard of it there
             del self._items[0]
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +18,9 @@ from fastagent.errors import LegClosedError, LegConnectError
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LinePhase
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from tests.integration.scene import Scene, chirp, run
+
+WEBSOCKET_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+"""RFC 6455, 1.3."""
 
 Break = Callable[[ModelSession], None]
 
@@ -391,18 +395,35 @@ def test_caller_who_hangs_up_during_the_upgrade_leaves_nothing_behind() -> None:
         run(scenario, model_connect_timeout_s=1.0, realtime_url=url)
 
 
-def test_calls_that_end_while_the_model_is_reached_leave_no_session_open() -> None:
-    async def scenario(scene: Scene) -> None:
-        for _ in range(20):
-            phone = scene.phone()
-            await phone.connect(scene.server.audiocodes_url)
-            await phone.initiate()
-            await phone.hang_up()
-        await scene.summary(19)
-        await asyncio.sleep(0.1)
-        await scene.model.wait_until(lambda: scene.model.open_sessions == 0, "the end of all sessions")
+def answer_late(listener: socket.socket) -> bytes:
+    """Answer the first upgrade after all; returns what the client says on the connection until its end."""
+    connection, _ = listener.accept()
+    with connection:
+        connection.settimeout(5.0)
+        request = connection.recv(4096)
+        key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+        accept = base64.b64encode(hashlib.sha1(key + WEBSOCKET_GUID).digest())
+        head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        connection.sendall(head + b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+        said = b""
+        try:
+            while piece := connection.recv(4096):
+                said += piece
+        except ConnectionResetError:
+            pass
+        return said
 
-    run(scenario)
+
+def test_upgrade_that_succeeds_after_the_call_is_over_opens_no_session() -> None:
+    async def scenario(scene: Scene) -> None:
+        phone = await scene.dial(scene.phone())
+        await asyncio.sleep(0.05)
+        await phone.hang_up()
+        await scene.summary()
+        assert await asyncio.to_thread(answer_late, listener) == b""
+
+    with mute_listener() as (listener, url):
+        run(scenario, model_connect_timeout_s=30.0, realtime_url=url)
 
 
 def test_stalled_model_is_noticed_by_its_silence() -> None:
@@ -439,20 +460,40 @@ def test_session_near_its_limit_is_replaced_at_a_pause() -> None:
 def test_session_is_not_replaced_while_somebody_speaks() -> None:
     async def scenario(scene: Scene) -> None:
         phone, first, tap = await scene.call()
-        first.speak(first.tone(1_200))
+        scene.model.stay_silent()
+        first.speak(first.tone(900))
         await phone.wait_until(lambda line: line.streams and line.streams[0].is_done, "the words")
-        assert len(tap.all_audio) == 1_200 * 48
+        assert len(tap.all_audio) == 900 * 48
+        # The successor is late, and the caller has begun to speak by the time it is there.
+        await scene.model.wait_until(lambda: len(scene.model.sessions) == 2, "a successor")
         first.speech_started()
-        # Longer than the limit, and than the time another session takes to be opened.
-        await asyncio.sleep(1.2)
+        await scene.model.wait_until(lambda: len(scene.model.sessions) == 3, "another successor")
+        await asyncio.sleep(0.3)
         assert first.is_open
+        assert not scene.model.sessions[2].is_configured
         first.speech_stopped("that was long")
         await phone.wait_until(lambda line: len(line.streams) == 2 and line.streams[1].is_done, "the answer")
-        second = await scene.model.session(1)
-        await second.wait_until(texts, "the history")
-        assert ("user", "that was long") in texts(second)
+        third = await scene.model.session(2)
+        assert ("user", "that was long") in texts(third)
 
-    run(scenario, model_session_limit_s=0.3)
+    run(scenario, model_session_limit_s=0.3, model_connect_timeout_s=0.3)
+
+
+def test_session_lost_while_its_successor_is_opened_is_replaced_once() -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, first, _ = await scene.call()
+        scene.model.session_lifetime_s = 3_600
+        scene.model.stay_silent()
+        await scene.model.wait_until(lambda: len(scene.model.sessions) == 2, "a successor")
+        first.reset()
+        third = await scene.model.session(2)
+        await talk(phone, third)
+        await talk(phone, third)
+        assert third.is_open
+        assert len(scene.model.sessions) == 3
+
+    # Told in whole seconds, so that it is over between one and one and a half seconds after it began.
+    run(scenario, model=lambda: RealtimeModel(session_lifetime_s=3), model_connect_timeout_s=0.3)
 
 
 def test_sessions_replaced_again_and_again_do_not_end_the_call() -> None:
