@@ -81,6 +81,10 @@ class Settings:
     model_connect_timeout_s: float = field(
         default=3.0, metadata=_variable("FASTAGENT_MODEL_CONNECT_TIMEOUT_SECONDS")
     )
+    model_connect_total_timeout_s: float = field(
+        default=10.0, metadata=_variable("FASTAGENT_MODEL_CONNECT_TOTAL_TIMEOUT_SECONDS")
+    )
+    """For all tries to reach the model together; then the call is given up."""
     model_connect_attempts: int = field(default=5, metadata=_variable("FASTAGENT_MODEL_CONNECT_ATTEMPTS"))
     model_session_limit_s: float = field(
         default=3000.0, metadata=_variable("FASTAGENT_MODEL_SESSION_LIMIT_SECONDS")

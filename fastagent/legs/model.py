@@ -169,7 +169,8 @@ class ModelConnector:
     Args:
         request: URL and headers.
         attempts: tries before giving up; the first retry comes after a quarter of a second.
-        timeout_s: for connecting, for the upgrade and for ``session.created``, each.
+        timeout_s: for the open socket and for ``session.created``, each.
+        total_timeout_s: for all tries together, pauses included: a caller hears nothing meanwhile.
     """
 
     def __init__(
@@ -178,6 +179,7 @@ class ModelConnector:
         *,
         attempts: int,
         timeout_s: float,
+        total_timeout_s: float,
         max_message_bytes: int,
         send_cap_bytes: int,
         counters: Counters,
@@ -185,6 +187,7 @@ class ModelConnector:
         self._request = request
         self._attempts = attempts
         self._timeout_s = timeout_s
+        self._total_timeout_s = total_timeout_s
         self._max_message_bytes = max_message_bytes
         self._send_cap_bytes = send_cap_bytes
         self._counters = counters
@@ -195,6 +198,14 @@ class ModelConnector:
         Raises:
             LegConnectError: refused for good, or no try succeeded.
         """
+        try:
+            async with asyncio.timeout(self._total_timeout_s):
+                return await self._try_to_connect()
+        except TimeoutError:
+            reason = f"no session within {self._total_timeout_s:g} s in all"
+            raise LegConnectError("model", reason, retryable=True) from None
+
+    async def _try_to_connect(self) -> ModelSocket:
         backoff_s = FIRST_BACKOFF_S
         for attempt in range(1, self._attempts + 1):
             try:

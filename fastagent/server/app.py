@@ -55,6 +55,7 @@ class Service:
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
             attempts=settings.model_connect_attempts,
             timeout_s=settings.model_connect_timeout_s,
+            total_timeout_s=settings.model_connect_total_timeout_s,
             max_message_bytes=settings.max_model_message_bytes,
             send_cap_bytes=settings.send_cap_bytes,
             counters=self.counters,

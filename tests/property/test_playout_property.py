@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastagent._native.pump import Downlink
 from fastagent.audio.formats import ALAW_8K, MULAW_8K, PCM16_8K, PCM16_16K, PCM16_24K, AudioFormat
-from fastagent.media.playout import Admission, PlayoutLedger
+from fastagent.media.playout import LOST_FINISH_S, Admission, PlayoutLedger
 from fastagent.media.pumps import MediaPlan, build_downlink
 from fastagent.wire.events import MediaOffer
 from fastagent.wire.openai_realtime import AUDIO_MEDIA
@@ -138,7 +138,9 @@ class Scene:
         return sum(spans) * 1000 / rate
 
     def finish(self) -> None:
-        """The carrier's word on its oldest playback, as soon as that was heard."""
+        """The carrier's word on its oldest playback, once that was heard; it says nothing late."""
+        while self.unfinished and self.unfinished[0] < self.now - LOST_FINISH_S:
+            del self.unfinished[0]
         if self.unfinished and self.unfinished[0] <= self.now:
             del self.unfinished[0]
             assert self.ledger.acknowledge(None, self.now)
