@@ -141,6 +141,7 @@ class Call:
                 model_session_limit_s=settings.model_session_limit_s,
             ),
             counters=self._counters,
+            closes_when_heard=codec.close_may_cut,
             now=self._begun,
         )
         self._session: AgentSession = agent.open(

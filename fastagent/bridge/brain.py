@@ -62,6 +62,8 @@ class BridgeLimits:
     """For the carrier's word that the last playback was heard, once the clock says it was."""
     leaving_limit_s: float = 20.0
     """For the goodbye to be spoken and heard; then we hang up anyway."""
+    close_margin_s: float = 0.1
+    """Beyond the clock's "heard", before a playback is closed whose close may cut: the clock is an estimate."""
     hang_up_timeout_s: float = 5.0
     """From our hang-up to the carrier's end of session."""
     transfer_timeout_s: float = 60.0
@@ -113,6 +115,8 @@ class Bridge:
         greeting: what the bot says first; empty to let the caller speak first.
         limits: how long to wait for others.
         counters: where oddities are counted.
+        closes_when_heard: keep a playback open until its audio was heard: for a carrier to which closing it may
+            mean silence.
         now: monotonic seconds; the call begins.
     """
 
@@ -125,6 +129,7 @@ class Bridge:
         greeting: str = "",
         limits: BridgeLimits | None = None,
         counters: Counters | None = None,
+        closes_when_heard: bool = False,
         now: float = 0.0,
     ) -> None:
         self.counters = Counters() if counters is None else counters
@@ -163,6 +168,11 @@ class Bridge:
         self._leaving_since = 0.0
         self._quiet_since: float | None = None
         self._leave_deadline: float | None = None
+        self._closes_when_heard = closes_when_heard
+        self._close_deadline: float | None = None
+        """When the open playback is to be closed."""
+        self._heard_at: float | None = None
+        """When all of the open playback will have been heard."""
         self._phase_deadline: float | None = None
         self._call_deadline: float | None = now + self.limits.max_call_s
         self._outcome_of_hang_up = "bot"
@@ -508,7 +518,7 @@ class Bridge:
         if admission is not Admission.PLAYED:
             self.counters.note("stale_items")
             return False, self._leave_unheard(item_id) if admission is Admission.UNHEARD else []
-        self._quiet_since = None
+        self._quiet_since = self._heard_at = None
         if self._playback_id is not None:
             return True, []
         self._playbacks += 1
@@ -626,7 +636,7 @@ class Bridge:
         """When `advance` is due next, in monotonic seconds."""
         if self._phase is Phase.ENDED:
             return None
-        deadlines = [self._gate.next_deadline(), self._phase_deadline]
+        deadlines = [self._gate.next_deadline(), self._phase_deadline, self._close_deadline]
         if self._phase is Phase.LEAVING:
             deadlines.append(self._leaving_since + self.limits.leaving_limit_s)
             deadlines.append(self._leave_deadline)
@@ -645,15 +655,30 @@ class Bridge:
             # One response at a time: the one before is over, even if its end was never told.
             self._ledger.finish_response(self._response_followed or "", now)
             self._response_followed = self._gate.active_response_id
-        if self._playback_id is not None and self._ledger.is_complete:
-            commands.append(carrier.ClosePlayback(self._playback_id))
-            self._ledger.close_playback(self._playback_id, now)
-            self._playback_id = None
+        if self._playback_id is None or not self._ledger.is_complete:
+            self._heard_at = self._close_deadline = None
+        else:
+            self._close_deadline = self._close_at(now)
+            if self._close_deadline is None:
+                commands.append(carrier.ClosePlayback(self._playback_id))
+                self._ledger.close_playback(self._playback_id, now)
+                self._playback_id = None
         if self._phase is Phase.LEAVING:
             commands += self._leave_when_heard(now)
         elif self._phase is Phase.TALKING:
             commands += self._replace_in_a_pause(now)
         return commands
+
+    def _close_at(self, now: float) -> float | None:
+        """When to close the playback, all of whose audio left; None for now."""
+        if not self._closes_when_heard:
+            return None
+        if self._heard_at is None:
+            self._heard_at = self._ledger.silent_at(now)
+        if self._heard_at is None:
+            return None
+        close_at = self._heard_at + self.limits.close_margin_s
+        return close_at if now < close_at else None
 
     def _replace_in_a_pause(self, now: float) -> list[Command]:
         if self._replacing or self._session_deadline is None or now < self._session_deadline:

@@ -145,6 +145,8 @@ class AudioCodesCodec:
     caller_media: MediaEnvelope = CALLER_MEDIA
     # playStream.stop may let sent audio play on, and abortPrompts has no answer: keep little ahead.
     cuts_reliably: bool = False
+    # It is "end of input" to the vendor's own samples and "be silent" to others' experience.
+    close_may_cut: bool = True
 
     __slots__ = (
         "_acks",

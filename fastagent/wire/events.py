@@ -386,6 +386,8 @@ class CarrierCodec(Protocol):
     """How the native scanner recognises caller audio."""
     cuts_reliably: bool
     """Audio already sent can be recalled (so playout may run far ahead)."""
+    close_may_cut: bool
+    """`ClosePlayback` may silence audio that was not heard yet (so it must wait until all was)."""
 
     def receive(self, message: bytes) -> list[CarrierEvent]:
         """Translate one message.

@@ -74,12 +74,13 @@ def test_caller_audio_arrives_at_the_model_whole_and_in_order(media: str) -> Non
     run(scenario)
 
 
+@pytest.mark.parametrize("stop_semantics", ["drain", "cut"])
 @pytest.mark.parametrize("media", MEDIA)
-def test_bot_audio_arrives_at_the_phone_whole_and_in_order(media: str) -> None:
+def test_bot_audio_arrives_at_the_phone_whole_and_in_order(media: str, stop_semantics: str) -> None:
     format = AUDIOCODES_MEDIA[media].format
 
     async def scenario(scene: Scene) -> None:
-        phone, session, tap = await scene.call(media)
+        phone, session, tap = await scene.call(media, stop_semantics=stop_semantics)
         model = session.output_format
         spoken = []
         for k in range(3):

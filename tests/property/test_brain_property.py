@@ -286,7 +286,14 @@ class World:
     """One call as `fastagent.call` would carry it out, on a clock of its own."""
 
     def __init__(
-        self, *, is_passthrough: bool, lead_ms: int, link_delay_ms: int, interrupts: bool, finishes: str
+        self,
+        *,
+        is_passthrough: bool,
+        lead_ms: int,
+        link_delay_ms: int,
+        interrupts: bool,
+        finishes: str,
+        closes_when_heard: bool,
     ) -> None:
         self.now = 1000.0
         line: AudioFormat = MULAW_8K if is_passthrough else PCM16_8K
@@ -302,6 +309,7 @@ class World:
             model.SessionSettings(self.model_format, self.model_format, turn_detection=detection),
             greeting="Hello.",
             limits=LIMITS,
+            closes_when_heard=closes_when_heard,
             now=self.now,
         )
         self.interrupts = interrupts
@@ -602,6 +610,7 @@ class AnyCall(RuleBasedStateMachine):
         link_delay_ms=st.sampled_from([0, 0, 125]),
         interrupts=st.booleans(),
         finishes=st.sampled_from(["never", "lossy", "real", "named", "all"]),
+        closes_when_heard=st.booleans(),
         is_answered=st.booleans(),
     )
     def begin(
@@ -611,6 +620,7 @@ class AnyCall(RuleBasedStateMachine):
         link_delay_ms: int,
         interrupts: bool,
         finishes: str,
+        closes_when_heard: bool,
         is_answered: bool,
     ) -> None:
         self.world = World(
@@ -619,6 +629,7 @@ class AnyCall(RuleBasedStateMachine):
             link_delay_ms=link_delay_ms,
             interrupts=interrupts,
             finishes=finishes,
+            closes_when_heard=closes_when_heard,
         )
         if is_answered:
             self._speak([400, 400])

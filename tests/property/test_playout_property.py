@@ -134,7 +134,9 @@ class Scene:
 
     def heard_ms(self, item_id: str) -> float:
         rate = self.line.sample_rate
-        spans = (min(n, max(0.0, (self.now - start) * rate)) for who, start, n in self.played if who == item_id)
+        spans = (
+            min(n, max(0.0, (self.now - start) * rate)) for who, start, n in self.played if who == item_id
+        )
         return sum(spans) * 1000 / rate
 
     def finish(self) -> None:

@@ -50,6 +50,7 @@ class Stage:
         answers: bool = True,
         lead_ms: int = 400,
         is_open: bool = True,
+        closes_when_heard: bool = False,
         **limits: float,
     ) -> None:
         self.now = 100.0
@@ -64,6 +65,7 @@ class Stage:
             self.settings,
             greeting=greeting,
             limits=BridgeLimits(**limits),
+            closes_when_heard=closes_when_heard,
             now=self.now,
         )
         self._met: list[Command] = []
@@ -414,6 +416,47 @@ def test_a_playback_closes_when_its_audio_left_and_its_item_is_done() -> None:
     assert stage.model(model.AudioDone("r1", "i1"), done()) == []
     assert stage.wait(0.15) == []
     assert stage.wait(0.125) == [carrier.ClosePlayback("play-1")]
+
+
+def test_where_closing_may_cut_a_playback_stays_open_until_it_was_heard() -> None:
+    stage = Stage(closes_when_heard=True, close_margin_s=0.0)
+    stage.says("i1", 250)
+    assert stage.wait(0.1875) == []
+    assert stage.wait(0.125) == [carrier.ClosePlayback("play-1")]
+
+
+def test_a_playback_held_open_is_given_a_margin() -> None:
+    stage = Stage(closes_when_heard=True, close_margin_s=0.25)
+    stage.says("i1", 250)
+    assert stage.wait(0.4375) == []
+    assert stage.wait(0.125) == [carrier.ClosePlayback("play-1")]
+
+
+def test_a_playback_held_open_takes_the_next_item() -> None:
+    stage = Stage(closes_when_heard=True, close_margin_s=0.0)
+    stage.says("i1", 250, of="r1")
+    stage.wait(0.125)
+    stage.begins("r2")
+    assert stage.audio("i2", 250, of="r2") == []
+    stage.model(model.AudioDone("r2", "i2"), done("r2"))
+    assert stage.wait(0.25) == []
+    assert stage.wait(0.1875) == [carrier.ClosePlayback("play-1")]
+
+
+def test_barge_in_closes_a_playback_held_open() -> None:
+    stage = Stage(closes_when_heard=True, close_margin_s=0.0)
+    stage.says("i1", 250)
+    stage.wait(0.125)
+    assert stage.interrupt()[:3] == [STARTED, carrier.ClosePlayback("play-1"), carrier.AbortPlayback()]
+    assert stage.wait(1.0) == []
+
+
+def test_hanging_up_follows_the_close_of_a_playback_held_open() -> None:
+    stage = Stage(closes_when_heard=True, close_margin_s=0.0)
+    stage.says("i1", 250)
+    assert stage.brain.hang_up("bye", stage.now) == []
+    assert stage.wait(0.3125) == [carrier.ClosePlayback("play-1")]
+    assert stage.carrier(carrier.PlaybackFinished()) == [carrier.HangUp("bye")]
 
 
 def test_a_playback_stays_open_while_its_item_is_not_done() -> None:
