@@ -19,7 +19,8 @@ COMPILE = [
     "-std=c11", "-D_GNU_SOURCE", "-O3", "-fvisibility=hidden", "-fstack-protector-strong",
     "-Wall", "-Wextra", "-Werror",
     # What Cython generates is not ours to mend.
-    "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-unused-variable", "-Wno-missing-field-initializers",
+    "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-unused-variable",
+    "-Wno-missing-field-initializers",
     "-Wno-sign-compare", "-Wno-cast-function-type", "-Wno-maybe-uninitialized", "-Wno-implicit-fallthrough",
     # Python.h of a newer interpreter may deprecate what the generated code calls.
     "-Wno-error=deprecated-declarations", "-Wno-unknown-warning-option",
@@ -41,18 +42,18 @@ if switched_on("FASTAGENT_COVERAGE"):
     LINK += ["--coverage"]
     MACROS += [("CYTHON_TRACE", "1"), ("CYTHON_TRACE_NOGIL", "1")]
 
-# Everything an extension may include. Without it the sdist loses the files, since generated C lives in build/.
+# Everything an extension may include. Without it the sdist loses the files: generated C lives in build/.
 SHARED = sorted(glob("native/include/*.h") + glob("native/*.pxd") + glob("fastagent/_native/*.pxd"))
 
-# Kernel name -> C bodies it links. A kernel that chains others links their bodies too: no symbol crosses a module.
+# Kernel name -> C bodies it links. A kernel that chains others links theirs too: no symbol crosses a module.
 KERNELS: dict[str, list[str]] = {
     "g711": ["g711", "g711_avx2"],
     "base64": ["base64", "base64_avx2"],
     "envelope": ["envelope", "utf8"],
     "resample": ["resample", "resample_avx2"],
     "pump": [
-        "base64", "base64_avx2", "convert", "envelope", "g711", "g711_avx2", "playout", "resample", "resample_avx2",
-        "scratch",
+        "base64", "base64_avx2", "convert", "envelope", "g711", "g711_avx2", "playout", "resample",
+        "resample_avx2", "scratch",
     ],
     "listener": ["utf8"],
 }  # fmt: skip
@@ -82,6 +83,7 @@ setup(
             "embedsignature": False,
             "binding": True,
             "autotestdict": False,
+            "auto_pickle": False,
             "linetrace": switched_on("FASTAGENT_COVERAGE"),
         },
     ),

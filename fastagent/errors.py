@@ -4,7 +4,7 @@
 
     FastAgentError
     ├── ConfigurationError            wrong settings; start-up only
-    ├── WireError                     a peer said what we cannot accept (peer, reason, field; never the payload)
+    ├── WireError                     a peer said what we cannot accept (reason, field; never the payload)
     │   ├── MalformedMessageError     not parsable, or wrong types                 also ValueError
     │   ├── UnexpectedMessageError    legal, but not in this phase
     │   └── UnsupportedMediaError     no format both sides speak

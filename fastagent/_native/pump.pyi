@@ -5,6 +5,18 @@ from typing_extensions import Buffer
 from fastagent._native.envelope import EnvelopeSpec
 
 class Pump:
+    def __init__(
+        self,
+        spec: EnvelopeSpec,
+        in_encoding: str,
+        in_rate: int,
+        out_encoding: str,
+        out_rate: int,
+        prefix: bytes,
+        suffix: bytes,
+        *,
+        has_wav_header: bool = False,
+    ) -> None: ...
     @property
     def is_passthrough(self) -> bool: ...
     @property

@@ -63,7 +63,7 @@ class BridgeLimits:
     leaving_limit_s: float = 20.0
     """For the goodbye to be spoken and heard; then we hang up anyway."""
     close_margin_s: float = 0.1
-    """Beyond the clock's "heard", before a playback is closed whose close may cut: the clock is an estimate."""
+    """Beyond the clock's "heard", before a close that may cut: the clock is an estimate."""
     hang_up_timeout_s: float = 5.0
     """From our hang-up to the carrier's end of session."""
     transfer_timeout_s: float = 60.0
@@ -115,8 +115,8 @@ class Bridge:
         greeting: what the bot says first; empty to let the caller speak first.
         limits: how long to wait for others.
         counters: where oddities are counted.
-        closes_when_heard: keep a playback open until its audio was heard: for a carrier to which closing it may
-            mean silence.
+        closes_when_heard: keep a playback open until its audio was heard: for a carrier to which closing
+            it may mean silence.
         now: monotonic seconds; the call begins.
     """
 

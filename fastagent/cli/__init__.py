@@ -27,7 +27,11 @@ Every verb has its own --help with examples.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; the exit code is 0, 1 for what went wrong, 2 for a wrong command line, 130 for Ctrl-C."""
+    """Run the command.
+
+    Returns:
+        0; 1 for what went wrong, 2 for a wrong command line, 130 for Ctrl-C.
+    """
     parser = argparse.ArgumentParser(
         prog="fastagent",
         description="Phone calls answered by a voice model, with finite state agents that do the work.",

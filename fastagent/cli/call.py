@@ -11,7 +11,7 @@ from typing import TextIO
 from fastagent.audio import wav
 from fastagent.audio.formats import PCM16_24K, AudioFormat, Encoding
 from fastagent.errors import ConfigurationError, FastAgentError, LegError
-from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
+from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions, PhoneLine
 from fastagent.testing.caller_script import CallerScript, KeysStep, PauseStep, SayStep, ScriptReport, Step
 
 __all__ = ["Narrator", "add_parser", "caller_voice", "play_call", "save_recording"]
@@ -116,7 +116,8 @@ class Narrator:
         if report.reply_times_s:
             times = sorted(report.reply_times_s)
             print(
-                f"reply after the caller's last sound: median {times[len(times) // 2]:.2f} s, worst {times[-1]:.2f} s",
+                f"reply after the caller's last sound: median {times[len(times) // 2]:.2f} s, "
+                f"worst {times[-1]:.2f} s",
                 file=self._out,
             )
 
@@ -159,8 +160,12 @@ async def play_call(
 async def _tell_bot(phone: AudioCodesPhone, narrator: Narrator) -> None:
     """Print the bot's utterances as they begin: in words where the server tells them to the carrier."""
     told = 0
+
+    def has_more(line: PhoneLine) -> bool:
+        return len(line.streams) > told
+
     while True:
-        await phone.wait_until(lambda line: len(line.streams) > told, "the bot", timeout_s=3600)
+        await phone.wait_until(has_more, "the bot", timeout_s=3600)
         words = {entry.at_s: entry.text for entry in phone.line.transcript if entry.speaker == "bot"}
         for stream in phone.line.streams[told:]:
             narrator.line("bot", words.get(stream.opened_at_s, "(speaks)"))

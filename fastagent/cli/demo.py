@@ -103,8 +103,8 @@ async def run(options: argparse.Namespace) -> int:
     print(f"states: {' -> '.join(states)}")
     print(f"appointment: {json.dumps(appointments[0] if appointments else None)}")
     print(
-        f"added latency, {'passthrough' if summary.is_passthrough else 'transcoding'} of {summary.media}, inside the "
-        f"bridge per frame: p50 below {summary.frame_times.quantile_us(0.5):.0f} µs, "
+        f"added latency, {'passthrough' if summary.is_passthrough else 'transcoding'} of {summary.media}, "
+        f"inside the bridge per frame: p50 below {summary.frame_times.quantile_us(0.5):.0f} µs, "
         f"p99 below {summary.frame_times.quantile_us(0.99):.0f} µs, {summary.frame_times.total} frames"
     )
     print(f"recording: {options.out} (stereo: left caller, right bot)")

@@ -24,7 +24,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "local",
         help="run the embedded Realtime engine alone",
-        description="A server that speaks the OpenAI Realtime protocol on loopback, with real ears and a real voice.",
+        description="An OpenAI Realtime server on loopback, with real ears and a real voice.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

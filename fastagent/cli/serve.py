@@ -20,7 +20,7 @@ examples:
   FASTAGENT_REALTIME_URL=local fastagent serve my_agents:front_desk --port 8080
   FASTAGENT_REALTIME_URL=ws://127.0.0.1:9100/v1/realtime fastagent serve fastagent.examples.appointment:agent
 
-AudioCodes' bot URL is ws://HOST:PORT/audiocodes/webhook. Settings are read from the environment; see the README.
+AudioCodes' bot URL is ws://HOST:PORT/audiocodes/webhook. The environment holds the settings; see the README.
 """
 
 

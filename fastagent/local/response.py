@@ -303,7 +303,7 @@ class Response:
         return request
 
     def _tell_words(self) -> None:
-        """All words come before their sound, which the protocol leaves open: a client may log what is heard."""
+        """All words come before their sound, so that a client can log them; the protocol leaves it open."""
         text = "".join(self._words)
         self._emit("response.output_audio_transcript.delta", {**self._part_ids(), "delta": text})
         self._emit("response.output_audio_transcript.done", {**self._part_ids(), "transcript": text})

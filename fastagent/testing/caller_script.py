@@ -27,7 +27,7 @@ END_TIMEOUT_S = 15.0
 
 @dataclass(frozen=True, slots=True)
 class SayStep:
-    """Speak; with ``interrupt_after_s``, that long after the bot began to talk instead of after it finished."""
+    """Speak once the bot has finished; with ``interrupt_after_s``, that long after it began."""
 
     text: str = field(repr=False)
     interrupt_after_s: float | None = None

@@ -1,4 +1,4 @@
-"""The ledger against an ear that plays every sample: random items, waits, ends, words of the carrier and cuts."""
+"""The ledger against an ear that plays every sample: random items, waits, ends, acknowledgements, cuts."""
 
 import base64
 import json
