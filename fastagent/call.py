@@ -317,7 +317,7 @@ class Call:
             try:
                 socket = await self._services.connector.connect()
             except LegError as error:
-                logger.error("call %s: %s", self.call_id, error)
+                logger.error("call %s: %s", self.call_id, str(error))
                 if self._model is None:
                     self._do(self._bridge.model_failed(time.monotonic()))
                     return

@@ -54,7 +54,7 @@ class CarrierSocket:
             self._bad_messages += 1
             self._counters.note("carrier_malformed")
             if self._bad_messages <= 3:
-                logger.warning("message refused: %s", error)
+                logger.warning("message refused: %s", str(error))
             if self._bad_messages >= self._bad_message_limit:
                 self.close(1008, "too many malformed messages")
             return

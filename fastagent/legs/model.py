@@ -116,7 +116,7 @@ class ModelSocket:
             events = self.codec.receive(data)
         except MalformedMessageError as error:
             self._counters.note("model_malformed")
-            logger.warning("message refused: %s", error)
+            logger.warning("message refused: %s", str(error))
             return
         for event in events:
             if self.session is None:
@@ -212,7 +212,7 @@ class ModelConnector:
                 return await self._connect_once()
             except (LegConnectError, LegClosedError, LegTimeoutError, RealtimeError) as error:
                 self._counters.note("model_connects_failed")
-                logger.warning("attempt %d of %d: %s", attempt, self._attempts, error)
+                logger.warning("attempt %d of %d: %s", attempt, self._attempts, str(error))
                 if not error.retryable or attempt == self._attempts:
                     status = error.status if isinstance(error, LegConnectError) else None
                     raise LegConnectError(

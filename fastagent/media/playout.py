@@ -5,8 +5,8 @@ promises hang on it: a truncation is never longer than what was received or hear
 was cut is never played again.
 
 What was heard is the playback clock's estimate, raised by the carrier's word that a playback was heard to its
-end. Carriers that name no playback mean the oldest one that is closed and was not heard of yet; whether they
-speak of an aborted one, too, is undocumented.
+end. Carriers that name no playback mean the oldest one that is closed and was not heard of yet. Whether they
+speak of an aborted one, too, is undocumented, so a nameless word counts only where the clock agrees.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ __all__ = ["Admission", "Cut", "DownlinkPositions", "PlayoutLedger"]
 IDS_KEPT = 32
 """Responses and items remembered as over; their late audio comes within a round trip, so a few are plenty."""
 STALE_FINISH_SLACK_S = 0.1
-"""After a cut, a carrier's "finished" that is this far ahead of the clock speaks of the aborted audio."""
+"""A nameless "finished" that is further ahead of the clock speaks of audio that was aborted."""
 LOST_FINISH_S = 2.0
 """A "finished" that is so late will not come; the next one speaks of the next playback."""
 
@@ -130,8 +130,6 @@ class PlayoutLedger:
         self._unfinished: list[_Playback] = []
         self._acknowledged = 0
         """Samples heard by the carrier's word."""
-        self._was_aborted = False
-        """A "finished" may come that speaks of an aborted playback."""
 
     def open_item(self, response_id: str, item_id: str, content_index: int, now: float) -> Admission:
         """Audio of an item begins, or goes on after another's."""
@@ -226,7 +224,6 @@ class PlayoutLedger:
             return False
         while self._unfinished and self._unfinished[0].position <= finished.position:
             del self._unfinished[0]
-        self._was_aborted = False
         self._acknowledged = max(self._acknowledged, finished.position)
         if finished.position == self._downlink.sent:
             self._downlink.settle(now)
@@ -238,8 +235,7 @@ class PlayoutLedger:
         if not self._unfinished:
             return None
         oldest = self._unfinished[0]
-        is_early = now < oldest.expected_at - STALE_FINISH_SLACK_S
-        return None if self._was_aborted and is_early else oldest
+        return oldest if now >= oldest.expected_at - STALE_FINISH_SLACK_S else None
 
     def _forget_lost(self, now: float) -> None:
         while self._unfinished and now > self._unfinished[0].expected_at + LOST_FINISH_S:
@@ -275,7 +271,6 @@ class PlayoutLedger:
                 cuts.append(Cut(*key, min(self._carrier.ms(heard_samples), received_ms), received_ms))
         if active_response_id is not None:
             _remember(self._cut_responses, active_response_id)
-        self._was_aborted = self._was_aborted or self._downlink.sent > heard or bool(self._unfinished)
         self._unfinished.clear()
         self._items.clear()
         self._downlink.cut(now)

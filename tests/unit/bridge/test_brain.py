@@ -528,7 +528,7 @@ def test_words_told_before_they_are_spoken_go_into_the_playback() -> None:
 def test_a_finished_playback_was_heard_whole() -> None:
     stage = Stage()
     stage.says("i1", 250)
-    stage.wait(0.125)
+    stage.wait(0.1875)
     assert stage.carrier(carrier.PlaybackFinished()) == []
     assert stage.interrupt() == [STARTED]
 
