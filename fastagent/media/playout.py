@@ -271,7 +271,8 @@ class PlayoutLedger:
                 cuts.append(Cut(*key, min(self._carrier.ms(heard_samples), received_ms), received_ms))
         if active_response_id is not None:
             _remember(self._cut_responses, active_response_id)
-        self._unfinished.clear()
+        # The word on a playback that was heard before may still be on its way.
+        self._unfinished = [one for one in self._unfinished if one.expected_at <= now]
         self._items.clear()
         self._downlink.cut(now)
         return cuts

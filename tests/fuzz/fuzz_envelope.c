@@ -2,17 +2,8 @@
  *
  * The scalar bodies are linked beside the vector ones under other names and must agree with them in all.
  * The first input byte picks a spec and where the UTF-8 text is cut. The text is copied into a block of just
- * its size, so that reading one byte past it is caught. From the top of the tree:
- *
- *   CC="clang -std=c11 -D_GNU_SOURCE -O1 -g -Inative/include"
- *   SAN="-fsanitize=address,undefined -fno-sanitize-recover=undefined"
- *   $CC $SAN -fsanitize=fuzzer-no-link -DFA_SCALAR -Dfa_envelope_scan=scalar_envelope_scan \
- *       -Dfa_envelope_unescape=scalar_envelope_unescape -c native/src/envelope.c -o build/envelope_scalar.o
- *   $CC $SAN -fsanitize=fuzzer-no-link -DFA_SCALAR -Dfa_utf8_advance=scalar_utf8_advance \
- *       -c native/src/utf8.c -o build/utf8_scalar.o
- *   $CC $SAN -fsanitize=fuzzer tests/fuzz/fuzz_envelope.c native/src/envelope.c native/src/utf8.c \
- *       build/envelope_scalar.o build/utf8_scalar.o -o build/fuzz_envelope
- *   build/fuzz_envelope -max_total_time=30 -max_len=4096
+ * its size, so that reading one byte past it is caught. Built and run by
+ * scripts/fuzz.
  *
  * With -DFA_FUZZ_MAIN in place of -fsanitize=fuzzer it reads the files given: for compilers without it.
  */
