@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fastagent.afsm.machine import Limits
 from fastagent.agent import AgentSession, FastAgent, Transition
@@ -29,7 +29,13 @@ from fastagent.settings import Settings
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire import events as carrier
 from fastagent.wire.openai_realtime import APPEND_TEMPLATE, AUDIO_MEDIA
-from fastagent.wire.realtime_events import ModelCommand, ModelEvent, SessionSettings
+from fastagent.wire.realtime_events import (
+    ModelCommand,
+    ModelError,
+    ModelEvent,
+    SessionSettings,
+    Severity,
+)
 
 __all__ = ["Call", "CallObserver", "CallServices", "CallSummary"]
 
@@ -267,8 +273,7 @@ class Call:
             dict(self._all_counters()),
             self._frame_times,
         )
-        for observer in self._services.observers:
-            observer.ended(summary)
+        self._tell("ended", summary)
         return summary
 
     def end(self, outcome: str) -> None:
@@ -393,6 +398,12 @@ class Call:
         )
 
     def _model_event(self, event: ModelEvent) -> None:
+        if isinstance(event, ModelError) and event.severity is not Severity.BENIGN:
+            # Its message may quote what was said; our own event's id tells what it is about.
+            code = event.code if event.code.isidentifier() else "unnamed"
+            ours = event.event_id or ""
+            of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
+            logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
         commands = self._bridge.receive_model(event, time.monotonic())
         if not isinstance(event, PASSIVE_EVENTS):
             self._do(commands)
@@ -463,12 +474,10 @@ class Call:
                     task.add_done_callback(self._functions.discard)
                 case asked.CallerSaid():
                     self._session.caller_said(command.text)
-                    for observer in self._services.observers:
-                        observer.caller_said(self.call_id, command.text)
+                    self._tell("caller_said", self.call_id, command.text)
                 case asked.BotSaid():
                     self._session.bot_said(command.text)
-                    for observer in self._services.observers:
-                        observer.bot_said(self.call_id, command.text)
+                    self._tell("bot_said", self.call_id, command.text)
                 case asked.CallerPressed():
                     if not self._session.dtmf(command.digits):
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
@@ -503,12 +512,7 @@ class Call:
         return ()
 
     async def _run_function(self, command: asked.RunFunction) -> None:
-        try:
-            outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
-        except FastAgentError as error:
-            logger.error("call %s: function failed: %s", self.call_id, type(error).__name__)
-            self._counters.note("functions_failed")
-            return
+        outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
         now = time.monotonic()
         self._do(
             self._bridge.function_returned(
@@ -520,8 +524,16 @@ class Call:
         logger.info(
             "call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state
         )
+        self._tell("moved", self.call_id, transition)
+
+    def _tell(self, what: Literal["caller_said", "bot_said", "moved", "ended"], *details: Any) -> None:
+        """Tell the observers; one that fails disturbs neither the call nor the others."""
         for observer in self._services.observers:
-            observer.moved(self.call_id, transition)
+            try:
+                getattr(observer, what)(*details)
+            except Exception:
+                self._counters.note("observers_failed")
+                logger.exception("call %s: an observer failed", self.call_id)
 
     # Time
 

@@ -69,7 +69,7 @@ class Settings:
     queue_limit_ms: int = field(default=120_000, metadata=_variable("FASTAGENT_QUEUE_LIMIT_MS"))
     """Bot audio queued for the caller."""
     max_carrier_message_bytes: int = field(
-        default=65_536, metadata=_variable("FASTAGENT_MAX_CARRIER_MESSAGE_BYTES")
+        default=1_048_576, metadata=_variable("FASTAGENT_MAX_CARRIER_MESSAGE_BYTES")
     )
     max_model_message_bytes: int = field(
         default=16_777_216, metadata=_variable("FASTAGENT_MAX_MODEL_MESSAGE_BYTES")

@@ -1,6 +1,8 @@
 # distutils: language = c
 """One WebSocket of a call over picows: frame guard, send cap, and a pump that takes media off the slow path."""
 
+import logging
+
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
@@ -20,6 +22,8 @@ from fastagent._native.pump cimport (
     Pump,
     Uplink,
 )
+
+logger = logging.getLogger("fastagent.leg")
 
 cdef enum:
     # Room in front of a message for the largest WebSocket header (RFC 6455, 5.2: 14 bytes).
@@ -234,17 +238,27 @@ cdef class Leg(WSListener):
     # Messages
 
     cdef _message(self, char *text, Py_ssize_t n, int kind, double now):
-        cdef int verdict
         if n > self.max_message_bytes:
             self._refuse(1009, "message too long")
             return
-        if self.pump is not None:
-            verdict = self.pump.take(text, n, now)
+        try:
+            self._deliver(text, n, kind, now)
+        except Exception:
+            # A fault of ours: said here, since picows tells nobody on the client's side.
+            logger.exception("a leg's handler failed")
+            self.close(1011, "internal error")
+
+    cdef _deliver(self, char *text, Py_ssize_t n, int kind, double now):
+        # Meeting an item runs the call's code, which may take the pump away: this one is held until we are done.
+        cdef Pump pump = self.pump
+        cdef int verdict
+        if pump is not None:
+            verdict = pump.take(text, n, now)
             if verdict == PUMP_SEND:
-                self._pass_on(now)
+                self._pass_on(pump, now)
                 return
             if verdict == PUMP_QUIET:
-                self._note_queued()
+                self._note_queued(pump)
                 return
             if verdict == PUMP_BAD_AUDIO:
                 return
@@ -252,26 +266,25 @@ cdef class Leg(WSListener):
         if self.handler is not None:
             self.handler.on_message(PyBytes_FromStringAndSize(text, n), kind == WSMsgType.TEXT)
 
-    cdef _pass_on(self, double now):
+    cdef _pass_on(self, Pump pump, double now):
         # Sends what the pump holds ready, and what else is due.
-        cdef Pump pump = self.pump
         cdef Leg peer = self.peer
         if peer is None or not peer._takes_audio():
             if isinstance(pump, Uplink):
                 (<Uplink>pump).hold()
             else:
                 self.audio_not_sent += 1
-                self._note_queued()
+                self._note_queued(pump)
             return
         peer._send(WSMsgType.TEXT, pump.out, pump.out_size)
         while pump.is_waiting() and peer._takes_audio():
             if pump.more(now) != PUMP_SEND:
                 break
             peer._send(WSMsgType.TEXT, pump.out, pump.out_size)
-        self._note_queued()
+        self._note_queued(pump)
 
-    cdef _note_queued(self):
-        if self.pump.is_waiting() and self.handler is not None:
+    cdef _note_queued(self, Pump pump):
+        if pump.is_waiting() and self.handler is not None:
             self.handler.on_queued()
 
     def send_due(self, Downlink pump not None, double now):

@@ -100,16 +100,40 @@ static void play_chunk(call *c, const char *text, size_t n, int64_t arrived_ns)
         level_check(c, &c->down, audio, chars);
 }
 
+/* A new play stream begins with an utterance, but with which one only the position tells: a server may go on
+ * with an open stream when the next utterance comes soon, or cut one utterance into several streams. Where the
+ * position fits the start of none, it runs on, and the end of the call settles what is missing. */
+static void align_to_utterance(call *c)
+{
+    uint64_t position = c->down.position_bytes, chunk_bytes = c->down.chunk_bytes;
+    uint64_t nearest_bytes = UINT64_MAX;
+    uint32_t nearest = c->utterance_aligned, u = c->utterance_aligned;
+    if (c->utterances_begun > UTTERANCE_RING && u < c->utterances_begun - UTTERANCE_RING)
+        u = c->utterances_begun - UTTERANCE_RING;
+    for (; u < c->utterances_begun; u++) {
+        uint64_t start = c->utterance_start[u % UTTERANCE_RING] * chunk_bytes;
+        uint64_t away_bytes = start > position ? start - position : position - start;
+        if (away_bytes < nearest_bytes) {
+            nearest_bytes = away_bytes;
+            nearest = u;
+        }
+    }
+    if (nearest == c->utterance_aligned)
+        return;
+    uint64_t first_chunk = c->utterance_start[nearest % UTTERANCE_RING];
+    if (position > first_chunk * chunk_bytes && nearest_bytes >= chunk_bytes) /* no filter's tail is that long */
+        return;
+    track_align(&c->down, first_chunk);
+    c->utterance_aligned = nearest;
+}
+
 static void play_start(call *c)
 {
     if (c->stream_open)
         the_tally.unknown_streams++;
     c->stream_open = true;
-    if (c->streams_begun >= c->utterances_begun)
-        c->streams_split = true;
-    if (!c->streams_split)
-        track_align(&c->down, c->utterance_start[c->streams_begun % UTTERANCE_RING]);
     c->streams_begun++;
+    align_to_utterance(c);
 }
 
 static void message(ws_conn *ws, char *text, size_t n, int64_t arrived_ns)

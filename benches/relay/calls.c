@@ -131,7 +131,8 @@ void track_received(track *t, const call *c, char direction, const char *audio, 
     }
 }
 
-/* Chunk `chunk` begins with the very next byte: what is missing before it is lost, what is more is the filter's. */
+/* Chunk `chunk` begins with the very next byte: what is missing before it is lost, what is more is the tail of
+ * the filter, or of several utterances that came in one stream. */
 void track_align(track *t, uint64_t chunk)
 {
     uint64_t start = chunk * t->chunk_bytes;

@@ -2,7 +2,9 @@
  *
  * Audio is accounted by position. A sender notes when each chunk left; a receiver adds up the bytes that came,
  * and a chunk is complete when the position has passed its end. That holds for passthrough and transcoding,
- * and however the server cuts or joins messages. Where both sides use one format each chunk also opens with a
+ * and however the server cuts or joins messages. A resampler sends its tail after each utterance, so downlink
+ * positions are set right wherever a play stream begins an utterance; within one stream that holds several, the
+ * tails add up and are counted as surplus at its end. Where both sides use one format each chunk also opens with a
  * stamp (16 base64 characters: direction, call, number), so a wrong, repeated or missing chunk is seen as such.
  */
 #ifndef CALLS_H
@@ -33,7 +35,7 @@ typedef struct {
     uint32_t chunk_ms;
     uint64_t sent;               /* chunks */
     uint64_t completed;          /* chunks */
-    uint64_t position_bytes;     /* received, aligned to the utterance at its start */
+    uint64_t position_bytes;     /* received, aligned where a play stream begins an utterance */
     uint64_t received_bytes;
     uint64_t lost_bytes, surplus_bytes;
     uint64_t stamps_right, stamps_wrong;
@@ -48,10 +50,10 @@ typedef struct {
     ws_conn *caller, *model;
     bool model_ready;            /* the model's side may talk */
     bool stream_open;            /* a play stream, seen by the caller */
-    bool streams_split;          /* more play streams than utterances: positions run on instead of restarting */
     int talk_chunks_left, gap_chunks_left;
     bool is_in_utterance;        /* the model's */
     uint32_t utterances_begun, streams_begun;
+    uint32_t utterance_aligned;  /* the last one whose first byte was known to begin a play stream */
     uint64_t utterance_start[UTTERANCE_RING]; /* first chunk of each utterance */
     int64_t setup_began_ns;
     double level_worst_db;       /* of transcoded audio against the tone */

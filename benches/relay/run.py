@@ -56,12 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             bridges: list[Trial] = []
             for round_number in range(1, options.repeats + 1):
                 progress = f"{media_format}, round {round_number} of {options.repeats}"
-                load = Load("relay", RELAY_PATH, media_format, stages, options.forget_every)
+                load = Load("relay", RELAY_PATH, media_format, stages, options.forget_every, options.gap_ms)
                 relays.append(
                     _trial(load, _RelayStarter(peer, cores.server, load), cores, f"{progress}, {peer}")
                 )
                 if not options.relay_only:
-                    load = Load("bridge", BRIDGE_PATH, media_format, stages, options.forget_every)
+                    load = Load(
+                        "bridge", BRIDGE_PATH, media_format, stages, options.forget_every, options.gap_ms
+                    )
                     starter = _BridgeStarter(options.bridge_command, cores.server, options.calls)
                     bridges.append(_trial(load, starter, cores, f"{progress}, bridge"))
             trials += relays + bridges
@@ -156,6 +158,13 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         metavar="N",
         help="leave out every Nth chunk: must show as loss",
     )
+    parser.add_argument(
+        "--gap-ms",
+        type=int,
+        default=300,
+        metavar="MS",
+        help="pause between utterances, in steps of 100 (300)",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure there")
     parser.add_argument(
         "--strict", action="store_true", help="exit 1 when a goal is missed, a run is void or audio lost"
@@ -165,6 +174,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = [name for name in options.formats if name not in FORMATS]
     if unknown:
         parser.error(f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown)}")
+    if not 0 <= options.gap_ms <= 60_000:
+        parser.error("expected a gap of 0 to 60000 ms")
     if not 1 <= options.calls <= 5000 or not 0.5 <= options.seconds <= 600 or not 1 <= options.repeats <= 20:
         parser.error("expected 1 to 5000 calls, 0.5 to 600 seconds and 1 to 20 repeats")
     return options

@@ -182,8 +182,8 @@ static void report_end(int n)
 {
     double up_lost_ms = 0, down_lost_ms = 0, up_extra_ms = 0, down_extra_ms = 0, worst_db = 0, up_ms = 0, down_ms = 0;
     unsigned long long right = 0, wrong = 0, up_sent = 0, down_sent = 0;
-    int with_loss = 0, ended = 0, split = 0, up_same = 0, down_same = 0;
-    unsigned utterances = 0;
+    int with_loss = 0, ended = 0, up_same = 0, down_same = 0;
+    unsigned utterances = 0, streams = 0;
     for (int i = 0; i < n; i++) {
         const call *c = &calls[i];
         double up_rate = c->up.to->bytes_per_ms, down_rate = c->down.to->bytes_per_ms;
@@ -205,7 +205,7 @@ static void report_end(int n)
         up_sent += c->up.sent;
         down_sent += c->down.sent;
         worst_db = c->level_worst_db > worst_db ? c->level_worst_db : worst_db;
-        split += c->streams_split;
+        streams += c->streams_begun;
         utterances += c->utterances_begun;
         up_same += track_stamps(&c->up);
         down_same += track_stamps(&c->down);
@@ -213,14 +213,14 @@ static void report_end(int n)
     }
     printf("{\"event\":\"end\",\"calls\":%d,\"failed\":%llu,\"first_failure\":\"%s\",\"ended_well\":%d,"
            "\"up_chunks\":%llu,\"down_chunks\":%llu,\"up_received_ms\":%.3f,\"down_received_ms\":%.3f,"
-           "\"utterances\":%u,\"up_lost_ms\":%.3f,\"down_lost_ms\":%.3f,\"calls_with_loss\":%d,\"up_surplus_ms\":%.3f,"
+           "\"utterances\":%u,\"play_streams\":%u,\"up_lost_ms\":%.3f,\"down_lost_ms\":%.3f,\"calls_with_loss\":%d,\"up_surplus_ms\":%.3f,"
            "\"down_surplus_ms\":%.3f,\"stamps_right\":%llu,\"stamps_wrong\":%llu,\"level_worst_db\":%.3f,"
-           "\"calls_up_passthrough\":%d,\"calls_down_passthrough\":%d,\"calls_with_split_streams\":%d,"
+           "\"calls_up_passthrough\":%d,\"calls_down_passthrough\":%d,"
            "\"orphan_chunks\":%llu,\"overlapping_streams\":%llu,\"hangups\":%llu,\"cuts\":%llu,"
            "\"other_messages\":%llu,\"setup\":",
            n, (unsigned long long)the_tally.failed, the_tally.first_failure, ended, up_sent, down_sent, up_ms, down_ms,
-           utterances, up_lost_ms, down_lost_ms, with_loss, up_extra_ms, down_extra_ms, right, wrong, worst_db, up_same, down_same,
-           split, (unsigned long long)the_tally.orphan_chunks, (unsigned long long)the_tally.unknown_streams,
+           utterances, streams, up_lost_ms, down_lost_ms, with_loss, up_extra_ms, down_extra_ms, right, wrong, worst_db,
+           up_same, down_same, (unsigned long long)the_tally.orphan_chunks, (unsigned long long)the_tally.unknown_streams,
            (unsigned long long)the_tally.hangups, (unsigned long long)the_tally.cuts,
            (unsigned long long)the_tally.other_messages);
     histogram_print(stdout, &the_tally.setup);

@@ -50,6 +50,8 @@ class Load:
     """Calls and measured seconds; rising."""
     forget_every: int = 0
     """Every nth chunk is not sent, though booked: proves that losses are seen."""
+    gap_ms: int = 300
+    """Pause between the model's utterances; when short, a bridge may keep one play stream for several."""
 
     @property
     def limit_s(self) -> int:
@@ -147,6 +149,7 @@ def run_trial(load: Load, start: StartServer, cores: Cores) -> Trial:
         *("--mode", load.mode, "--path", load.path, "--format", load.media_format),
         *("--stages", ",".join(f"{calls}:{seconds:g}" for calls, seconds in load.stages)),
         *("--limit-s", str(load.limit_s), "--forget-every", str(load.forget_every)),
+        *("--gap-ms", str(load.gap_ms)),
     ]
     swarm = spawn(command, cores.swarm, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:

@@ -19,7 +19,7 @@ It holds no JSON, no sample arithmetic and no ``await``, so every race of a call
 A call can be parked while it is LEAVING or TRANSFERRING, too, and goes on there. Nothing follows ENDED.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
@@ -39,6 +39,7 @@ from fastagent.media.playout import Admission, PlayoutLedger
 from fastagent.stats import Counters
 from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
+from fastagent.wire.openai_realtime import UPDATE_SESSION_ID
 
 __all__ = ["PASSIVE_EVENTS", "Bridge", "BridgeLimits", "Phase"]
 
@@ -79,6 +80,11 @@ _DEAF_PHASES = frozenset({Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Ph
 
 SILENCE_PROMPTS_MAX = 2
 """How often a silent caller is asked whether they are there, before the call ends."""
+
+HYPOTHESIS_CHARACTERS_MAX = 500
+"""Each hypothesis repeats the utterance so far: beyond this length only the final transcript is told."""
+FUNCTION_ROUNDS_MAX = 16
+"""Answers to functions in a row, without a word of the caller; a model that goes on has lost its way."""
 
 PASSIVE_EVENTS = (
     model.SessionCreated,
@@ -156,6 +162,8 @@ class Bridge:
         """Those the current session knows it made."""
         self._wants_answer: set[str] = set()
         """Responses one of whose functions wants its outcome spoken."""
+        self._is_session_bare = False
+        self._function_rounds = 0
         self._last_bot_text = ("", "")
         """The item whose words came last, and the words."""
         self._playbacks = 0
@@ -294,9 +302,7 @@ class Bridge:
             case model.CallerTranscript():
                 commands += self._transcribe_caller(event)
             case model.ResponseCreated():
-                if not event.is_out_of_band:
-                    self._owes_answer = False
-                commands += self._gate.created(event, now)
+                commands += self._response_created(event, now)
             case model.BotTranscript():
                 if event.is_final and not self._gate.is_out_of_band(event.response_id):
                     commands += self._transcribe_bot(event)
@@ -320,6 +326,7 @@ class Bridge:
 
     def _caller_starts(self, now: float) -> list[Command]:
         self._caller_is_speaking = True
+        self._function_rounds = 0
         self._gate.speech_started(now)
         speaking = carrier.ReportSpeech(carrier.SpeechPhase.STARTED)
         if (
@@ -359,11 +366,27 @@ class Bridge:
             commands.append(NoteInterruption(cut.item_id, cut.audio_end_ms))
         return commands
 
+    def _response_created(self, event: model.ResponseCreated, now: float) -> list[Command]:
+        commands: list[Command] = list(self._gate.created(event, now))
+        if event.is_out_of_band:
+            return commands
+        self._owes_answer = False
+        if self._caller_is_speaking and self._session.turn_detection.interrupt_response:
+            # We asked before the caller spoke, and the answer comes into the caller's words: not now.
+            self._ledger.refuse_response(event.response_id)
+            cancel = self._gate.cancel()
+            if cancel is not None:
+                commands.append(cancel)
+            commands += self._want_response(now)
+        return commands
+
     def _transcribe_caller(self, event: model.CallerTranscript) -> list[Command]:
         if not event.is_final:
             if event.item_id != self._hypothesis_id:
                 self._hypothesis_id, self._hypothesis = event.item_id, ""
             self._hypothesis += event.text
+            if len(self._hypothesis) > HYPOTHESIS_CHARACTERS_MAX:
+                return []
             return [carrier.ReportTranscript(self._hypothesis, is_final=False)]
         self._hypothesis_id, self._hypothesis = "", ""
         if not event.text.strip():
@@ -393,7 +416,27 @@ class Bridge:
         self.counters.note(f"model_errors_{event.severity.value}")
         if event.severity is model.Severity.FATAL:
             return self.model_failed(now)
+        if event.severity is model.Severity.FAULT and (event.event_id or "").startswith(UPDATE_SESSION_ID):
+            return self._session_refused(now)
         return list(self._gate.error(event, now))
+
+    def _session_refused(self, now: float) -> list[Command]:
+        """The whole update was refused, formats and tools with it: try once with the bare necessities."""
+        self.counters.note("session_updates_refused")
+        if self._is_session_bare:
+            return self.model_failed(now)
+        self._is_session_bare = True
+        self._session = replace(
+            self._session,
+            voice=None,
+            speed=None,
+            transcription_model=None,
+            transcription_language=None,
+            transcription_prompt=None,
+            noise_reduction=None,
+            max_output_tokens=None,
+        )
+        return [model.UpdateSession(self._session)]
 
     # The carrier's leg
 
@@ -424,13 +467,14 @@ class Bridge:
                     self._was_transfer_answered = True
                 else:
                     commands += self._transfer_failed(now)
+            case carrier.CallerStreamStopped():
+                commands += self._stream_stopped(now)
             case carrier.PlaybackFailed():
                 self.counters.note("playback_failed")
             case carrier.IgnoredMessage():
                 self.counters.note(f"carrier_ignored_{event.cause}")
             case (
                 carrier.CallerStreamStarted()
-                | carrier.CallerStreamStopped()
                 | carrier.CallMetadata()
                 | carrier.CarrierNotice()
                 | carrier.SessionOffered()
@@ -440,6 +484,15 @@ class Bridge:
             case _:
                 assert_never(event)
         return commands + self._housekeeping(now)
+
+    def _stream_stopped(self, now: float) -> list[Command]:
+        """The carrier stops sending in the middle of an utterance: without silence the model hears no end of it."""
+        if not self._caller_is_speaking or not self._is_connected:
+            return []
+        self._caller_is_speaking = False
+        commands: list[Command] = [model.CommitInput(), carrier.ReportSpeech(carrier.SpeechPhase.STOPPED)]
+        commands += self._gate.speech_stopped(now, is_answered=False)
+        return commands + self._want_response(now)
 
     def _ask_silent_caller(self, count: int, now: float) -> list[Command]:
         if self._phase is not Phase.TALKING or self.is_talk_going_on(now):
@@ -460,6 +513,7 @@ class Bridge:
         self.counters.note("carrier_lost")
         self._caller_is_speaking = False
         commands = self._cut(now, None)
+        self._ledger.forget_playbacks()
         cancel = self._gate.cancel()
         if cancel is not None and cancel not in commands:
             commands.insert(0, cancel)
@@ -558,7 +612,11 @@ class Bridge:
         is_last = all(other.response_id != call.response_id for other in self._running.values())
         if is_last and call.response_id in self._wants_answer:
             self._wants_answer.discard(call.response_id)
-            commands += self._want_response(now)
+            self._function_rounds += 1
+            if self._function_rounds > FUNCTION_ROUNDS_MAX:
+                self.counters.note("function_rounds_hit")
+            else:
+                commands += self._want_response(now)
         return commands + self._housekeeping(now)
 
     def announce(self, text: str, now: float) -> list[Command]:

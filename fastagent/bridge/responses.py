@@ -290,9 +290,13 @@ class ResponseGate:
         self._turn_until = None
         return []
 
-    def speech_stopped(self, now: float) -> list[ModelCommand]:
-        """The caller's turn is over; the server's own answer, if it gives one, goes first."""
-        if self._speech_until is not None and self.answers_turns:
+    def speech_stopped(self, now: float, *, is_answered: bool = True) -> list[ModelCommand]:
+        """The caller's turn is over; the server's own answer, if it gives one, goes first.
+
+        Args:
+            is_answered: the server ended the turn, so that it may answer by itself.
+        """
+        if self._speech_until is not None and self.answers_turns and is_answered:
             self._turn_until = now + self._turn_grace_s
         self._speech_until = None
         return self._start(now)

@@ -2,19 +2,30 @@
 
 import argparse
 import asyncio
+import contextlib
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TextIO
+from urllib.parse import urlsplit
 
 from fastagent.audio import wav
 from fastagent.audio.formats import PCM16_24K, AudioFormat, Encoding
 from fastagent.errors import ConfigurationError, FastAgentError, LegError
-from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions, PhoneLine
-from fastagent.testing.caller_script import CallerScript, KeysStep, PauseStep, SayStep, ScriptReport, Step
+from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions, LinePhase, PhoneLine
+from fastagent.testing.caller_script import (
+    AwaitEndStep,
+    CallerScript,
+    KeysStep,
+    PauseStep,
+    Progress,
+    SayStep,
+    ScriptReport,
+)
+from fastagent.wire.audiocodes import AUDIOCODES_MEDIA
 
-__all__ = ["Narrator", "add_parser", "caller_voice", "play_call", "save_recording"]
+__all__ = ["Narrator", "add_parser", "caller_voice", "media_formats", "play_call", "save_recording"]
 
 EPILOG = """\
 examples:
@@ -29,6 +40,8 @@ The recording is stereo: left the caller, right the bot. Speaking lines needs: p
 DEFAULT_URL = "ws://127.0.0.1:8000/audiocodes/webhook"
 CALLER_VOICE = "en-gb"
 CALLER_SAMPLE_RATE = 16_000
+HANG_UP_TIMEOUT_S = 2.0
+"""For the server to close after a call that was broken off here."""
 
 Render = Callable[[str], tuple[bytes, int]]
 """Speech for a text: PCM16 and its sample rate in Hz."""
@@ -63,6 +76,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 async def run(options: argparse.Namespace) -> int:
     """Make the call."""
+    _check_url(options.url)
+    line = LineOptions(bot_name=options.bot)
+    if options.media is not None:
+        line = LineOptions(bot_name=options.bot, formats=media_formats(options.media))
     if options.wav is not None:
         script = CallerScript([SayStep("")])
         render = _recorded(options.wav)
@@ -70,9 +87,6 @@ async def run(options: argparse.Namespace) -> int:
         text = "\n".join(options.say) if options.say else _read(options.script)
         script = CallerScript.parse(text)
         render = caller_voice()
-    line = LineOptions(bot_name=options.bot)
-    if options.media:
-        line = LineOptions(bot_name=options.bot, formats=tuple(options.media.split(",")))
     phone = AudioCodesPhone(line)
     narrator = Narrator(sys.stdout)
     try:
@@ -98,7 +112,7 @@ class Narrator:
         """One line, with the time since the call began."""
         print(f"{time.monotonic() - self._begun:6.1f} s  {who:<7} {what}", file=self._out, flush=True)
 
-    def step(self, step: Step) -> None:
+    def step(self, step: Progress) -> None:
         """What the caller does."""
         match step:
             case SayStep():
@@ -107,6 +121,8 @@ class Narrator:
                 self.line("caller", f"(waits {step.duration_s:g} s)")
             case KeysStep():
                 self.line("caller", f"(presses {len(step.digits)} keys)")
+            case AwaitEndStep():
+                self.line("caller", "(waits for the bot to end the call)")
             case _:
                 self.line("caller", "(hangs up)")
 
@@ -134,8 +150,14 @@ async def play_call(
 ) -> ScriptReport:
     """Connect, play the script, tell what happens.
 
+    However it is left, by Ctrl-C too, the caller hangs up: a server keeps a call whose socket merely closes.
+
     Args:
         tells_bot: print the bot's words as the carrier is told them (a server may not tell).
+
+    Raises:
+        ConfigurationError: nobody answers at ``url``, or the call was refused.
+        LegError: the server fell silent, or went away while it was being rung.
     """
     try:
         await phone.connect(url, token)
@@ -146,6 +168,8 @@ async def play_call(
     teller = asyncio.create_task(_tell_bot(phone, narrator)) if tells_bot else None
     try:
         await phone.initiate()
+        if phone.line.phase is LinePhase.FAILED:
+            raise ConfigurationError(f"the server refused the call: {phone.line.error_reason or 'no reason'}")
         narrator.line(
             "line", f"connected, caller audio as {phone.line.media.name if phone.line.media else '?'}"
         )
@@ -154,6 +178,9 @@ async def play_call(
         if teller is not None:
             teller.cancel()
             await asyncio.gather(teller, return_exceptions=True)
+        if phone.is_connected and not phone.line.is_over:
+            with contextlib.suppress(LegError):  # what ended the call is the story to tell, not this
+                await asyncio.shield(phone.hang_up(timeout_s=HANG_UP_TIMEOUT_S))
         await phone.close()
 
 
@@ -170,6 +197,21 @@ async def _tell_bot(phone: AudioCodesPhone, narrator: Narrator) -> None:
         for stream in phone.line.streams[told:]:
             narrator.line("bot", words.get(stream.opened_at_s, "(speaks)"))
         told = len(phone.line.streams)
+
+
+def media_formats(text: str) -> tuple[str, ...]:
+    """Format names, comma-separated, in the carrier's order of preference.
+
+    Raises:
+        ConfigurationError: one is not known; the message names those that are.
+    """
+    names = tuple(name.strip() for name in text.split(","))
+    for name in names:
+        if name not in AUDIOCODES_MEDIA:
+            raise ConfigurationError(
+                f"--media: unknown format {name!r}; known are {', '.join(sorted(AUDIOCODES_MEDIA))}"
+            )
+    return names
 
 
 def caller_voice() -> Render:
@@ -211,11 +253,17 @@ def _linear(audio_format: AudioFormat, data: bytes) -> bytes:
 
 
 def save_recording(phone: AudioCodesPhone, path: Path) -> None:
-    """Write the call as stereo WAV at 24 kHz: left the caller, right the bot."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        pcm = phone.recording(PCM16_24K.sample_rate)
-        file.write(wav.header(PCM16_24K, 2, len(pcm)) + pcm)
+    """Write the call as stereo WAV at 24 kHz: left the caller, right the bot.
+
+    Raises:
+        ConfigurationError: the file cannot be written.
+    """
+    pcm = phone.recording(PCM16_24K.sample_rate)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(wav.header(PCM16_24K, 2, len(pcm)) + pcm)
+    except OSError as error:
+        raise ConfigurationError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _read(path: Path) -> str:
@@ -223,3 +271,15 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except OSError as error:
         raise ConfigurationError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: expected UTF-8 text") from None
+
+
+def _check_url(url: str) -> None:
+    try:
+        parts = urlsplit(url)
+        is_usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that cannot be
+        is_usable = False
+    if not is_usable:
+        raise ConfigurationError("--url: expected ws://HOST:PORT/… or wss://…, the port from 1 to 65535")

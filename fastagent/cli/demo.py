@@ -8,7 +8,7 @@ from pathlib import Path
 
 from fastagent.agent import Transition
 from fastagent.call import CallSummary
-from fastagent.cli.call import Narrator, caller_voice, play_call, save_recording
+from fastagent.cli.call import Narrator, caller_voice, media_formats, play_call, save_recording
 from fastagent.examples import appointment
 from fastagent.server.process import run_server
 from fastagent.settings import LOCAL_REALTIME, Settings
@@ -80,11 +80,12 @@ class _Teller:
 async def run(options: argparse.Namespace) -> int:
     """Make the call."""
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    formats = media_formats(options.media)
     settings = Settings(port=0, realtime_url=LOCAL_REALTIME)
     print("starting the embedded engine and the server ...", flush=True)
     narrator = Narrator(sys.stdout)
     teller = _Teller(narrator)
-    phone = AudioCodesPhone(LineOptions(formats=tuple(options.media.split(","))))
+    phone = AudioCodesPhone(LineOptions(formats=formats))
     async with run_server(appointment.agent, settings, observers=[teller]) as server:
         script = CallerScript.parse(SCRIPT)
         report = await play_call(

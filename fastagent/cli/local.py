@@ -2,8 +2,9 @@
 
 import argparse
 import asyncio
+import contextlib
+import os
 import signal
-import sys
 import threading
 
 from fastagent.errors import ConfigurationError
@@ -17,6 +18,10 @@ examples:
 
 Needs the extra: pip install 'fastagent[local]'.
 """
+
+PORT_MAX = 65_535
+STDIN = 0
+READ_BYTES = 4096
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -39,6 +44,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 async def run(options: argparse.Namespace) -> int:
     """Serve until told to stop."""
+    if not 0 <= options.port <= PORT_MAX:
+        raise ConfigurationError(f"--port: expected 0 to {PORT_MAX}, got {options.port}")
     from fastagent.local.server import serve  # an optional extra
 
     stopped = asyncio.Event()
@@ -53,6 +60,12 @@ async def run(options: argparse.Namespace) -> int:
         engine = await serve(port=options.port, api_key=options.api_key)
     except OSError as error:
         raise ConfigurationError(f"cannot listen on port {options.port}: {error.strerror}") from None
+    except ConfigurationError as error:
+        if not options.with_parent:
+            raise
+        # The parent expects one line, and has one of its own to print.
+        print(error, flush=True)
+        return 1
     try:
         print(f"Realtime engine at {engine.url}", flush=True)
         await stopped.wait()
@@ -62,5 +75,9 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def _wait_for_parent(loop: asyncio.AbstractEventLoop, stopped: asyncio.Event) -> None:
-    sys.stdin.buffer.read()
-    loop.call_soon_threadsafe(stopped.set)
+    # Not the buffered reader: its lock, held by a daemon thread, aborts the interpreter's shutdown.
+    with contextlib.suppress(OSError):
+        while os.read(STDIN, READ_BYTES):
+            pass
+    with contextlib.suppress(RuntimeError):  # the loop is closed
+        loop.call_soon_threadsafe(stopped.set)

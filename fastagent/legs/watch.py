@@ -50,7 +50,7 @@ class LegWatch:
                 elif now - closing_since > CLOSE_LIMIT_S:
                     self._counters.note("legs_without_close")
                     leg.abort(1006, "no answer to a close")
-            elif leg.ping_sent_at and now - leg.ping_sent_at > self._ping_timeout_s:
+            elif leg.ping_sent_at and now - max(leg.ping_sent_at, leg.last_received) > self._ping_timeout_s:
                 self._counters.note("legs_without_pong")
                 leg.abort(1006, "no answer to a ping")
             elif leg.is_blocked and now - leg.blocked_since > BLOCKED_LIMIT_S:

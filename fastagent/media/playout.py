@@ -237,6 +237,10 @@ class PlayoutLedger:
         oldest = self._unfinished[0]
         return oldest if now >= oldest.expected_at - STALE_FINISH_SLACK_S else None
 
+    def forget_playbacks(self) -> None:
+        """The carrier's socket is gone, and with it its word on what was played there."""
+        self._unfinished.clear()
+
     def _forget_lost(self, now: float) -> None:
         while self._unfinished and now > self._unfinished[0].expected_at + LOST_FINISH_S:
             del self._unfinished[0]

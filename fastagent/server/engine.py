@@ -18,7 +18,7 @@ async def embedded_engine() -> AsyncIterator[str]:
     """The WebSocket URL of an engine that lives as long as the context, and no longer than this process.
 
     Raises:
-        ConfigurationError: it did not start (its own words say why, on standard error).
+        ConfigurationError: it did not start; the message holds the engine's own reason where it gave one.
     """
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fastagent", "local", "--port", "0", "--with-parent",
@@ -34,7 +34,8 @@ async def embedded_engine() -> AsyncIterator[str]:
             raise ConfigurationError("the embedded engine did not start in time") from None
         url = line.rpartition(" ")[2].strip()
         if not url.startswith("ws://"):
-            raise ConfigurationError("the embedded engine did not start")
+            reason = f": {line.strip()}" if line.strip() else ""
+            raise ConfigurationError(f"the embedded engine did not start{reason}")
         yield url
     finally:
         # Its standard input ends with us, which tells it to stop.

@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import signal
 import socket
+from types import FrameType
 from collections.abc import AsyncIterator, Sequence
 
 import uvicorn
@@ -34,11 +36,19 @@ class _Server(uvicorn.Server):
         self._service = service
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop listening, let calls end, then close as uvicorn does."""
-        for server in self.servers:
-            server.close()
-        await self._service.switchboard.drain(self._service.settings.drain_timeout_s)
+        """Let calls end, still listening so that a lost one can resume; then close as uvicorn does."""
+        timeout_s = self._service.settings.drain_timeout_s
+        await self._service.switchboard.drain(timeout_s, is_urgent=lambda: self.force_exit)
         await super().shutdown(sockets)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """A first signal drains; a second one, of whatever kind, ends at once."""
+        if self.should_exit:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+        if sig == signal.SIGTERM:
+            # uvicorn raises again what it caught, which would kill a process that has ended in good order.
+            self._captured_signals.remove(sig)
 
 
 class RunningServer:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -122,17 +123,25 @@ class Switchboard:
             logger.exception("call %s failed", call.call_id)
         else:
             self._services.counters.note(f"calls_ended_{summary.outcome}")
-            logger.info("call %s ends: %s after %.1f s", call.call_id, summary.outcome, summary.duration_s)
+            counts = " ".join(f"{name}={count}" for name, count in sorted(summary.counters.items()))
+            logger.info(
+                "call %s ends: %s after %.1f s, %s", call.call_id, summary.outcome, summary.duration_s, counts
+            )
 
     def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         self._calls.pop(key, None)
 
-    async def drain(self, timeout_s: float) -> None:
-        """Take no more calls; wait for the running ones, and end those that are left at the deadline."""
+    async def drain(self, timeout_s: float, *, is_urgent: Callable[[], bool] = lambda: False) -> None:
+        """Take no more calls; wait for the running ones, and end those that are left at the deadline.
+
+        Args:
+            is_urgent: looked at while waiting: no more of it.
+        """
         self._is_draining = True
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        deadline = time.monotonic() + timeout_s
+        while self._tasks and not is_urgent() and (left_s := deadline - time.monotonic()) > 0:
+            await asyncio.wait(set(self._tasks), timeout=min(left_s, 0.1))
         for call in list(self._calls.values()):
             call.end("drained")
         if self._tasks:

@@ -10,6 +10,7 @@ A script is text, one step a line; what begins with ``#`` is a comment::
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -17,12 +18,23 @@ from dataclasses import dataclass, field
 from fastagent.errors import ConfigurationError, LegClosedError, LegTimeoutError
 from fastagent.testing.audiocodes_phone import AudioCodesPhone
 
-__all__ = ["CallerScript", "HangUpStep", "KeysStep", "PauseStep", "SayStep", "ScriptReport", "Step"]
+__all__ = [
+    "AwaitEndStep",
+    "CallerScript",
+    "HangUpStep",
+    "KeysStep",
+    "PauseStep",
+    "Progress",
+    "SayStep",
+    "ScriptReport",
+    "Step",
+]
 
 SETTLE_S = 0.35
 """Silence after the bot's words that means it has finished: pauses between its sentences are shorter."""
 BOT_TIMEOUT_S = 20.0
 END_TIMEOUT_S = 15.0
+KEYS = frozenset("0123456789*#ABCD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +64,14 @@ class HangUpStep:
     """Hang up."""
 
 
+@dataclass(frozen=True, slots=True)
+class AwaitEndStep:
+    """Wait for the bot to end the call: what follows the last step of a script that does not hang up."""
+
+
 Step = SayStep | PauseStep | KeysStep | HangUpStep
+Progress = Step | AwaitEndStep
+"""What a script tells of while it is played."""
 
 
 @dataclass(slots=True)
@@ -85,21 +104,10 @@ class CallerScript:
             line = raw.strip()
             if not line or line.startswith("#"):
                 continue
-            word, _, rest = line.partition(" ")
             try:
-                if word == "pause":
-                    steps.append(PauseStep(float(rest)))
-                elif word == "dtmf":
-                    steps.append(KeysStep(rest.strip()))
-                elif word == "interrupt":
-                    after, _, words = rest.partition(":")
-                    steps.append(SayStep(words.strip(), float(after)))
-                elif line == "hang up":
-                    steps.append(HangUpStep())
-                else:
-                    steps.append(SayStep(line))
-            except ValueError:
-                raise ConfigurationError(f"script line {number}: expected a number after {word!r}") from None
+                steps.append(_parse_step(line))
+            except ValueError as error:
+                raise ConfigurationError(f"script line {number}: {error}") from None
         if not steps:
             raise ConfigurationError("the script holds no step")
         return cls(steps)
@@ -109,7 +117,7 @@ class CallerScript:
         phone: AudioCodesPhone,
         render: Callable[[str], tuple[bytes, int]],
         *,
-        on_step: Callable[[Step], None] = lambda step: None,
+        on_step: Callable[[Progress], None] = lambda step: None,
     ) -> ScriptReport:
         """Play the caller's part on a phone whose call has begun, to the end of the call.
 
@@ -125,6 +133,8 @@ class CallerScript:
                     report.ended_by = "caller"
                     break
             else:
+                if not phone.line.is_over:
+                    on_step(AwaitEndStep())
                 await self._await_end(phone, report)
         except LegClosedError:
             report.ended_by = "bot" if phone.line.end_code else "lost"
@@ -136,7 +146,7 @@ class CallerScript:
         phone: AudioCodesPhone,
         step: Step,
         render: Callable[[str], tuple[bytes, int]],
-        on_step: Callable[[Step], None],
+        on_step: Callable[[Progress], None],
         report: ScriptReport,
     ) -> None:
         match step:
@@ -180,6 +190,39 @@ class CallerScript:
         except LegTimeoutError:
             await phone.hang_up()
             report.ended_by = "caller"
+
+
+def _parse_step(line: str) -> Step:
+    word, _, rest = line.partition(" ")
+    rest = rest.strip()
+    match word:
+        case "pause":
+            return PauseStep(_seconds(rest, word))
+        case "dtmf":
+            # The keys themselves stay out of the message: they may be somebody's PIN.
+            if not rest or not KEYS.issuperset(rest):
+                raise ValueError("expected keys (0-9, *, #, A-D) after 'dtmf'")
+            return KeysStep(rest)
+        case "interrupt":
+            after, colon, words = rest.partition(":")
+            after_s = _seconds(after, word)
+            if not colon or not words.strip():
+                raise ValueError("expected a colon and words after 'interrupt SECONDS'")
+            return SayStep(words.strip(), after_s)
+        case _ if line == "hang up":
+            return HangUpStep()
+        case _:
+            return SayStep(line)
+
+
+def _seconds(text: str, word: str) -> float:
+    try:
+        duration_s = float(text)
+    except ValueError:
+        duration_s = math.nan
+    if not (math.isfinite(duration_s) and duration_s >= 0):
+        raise ValueError(f"expected a number of seconds after {word!r}")
+    return duration_s
 
 
 def _now() -> float:

@@ -102,8 +102,9 @@ def text_field(message: Json, key: str, default: str | None = None, *, is_id: bo
         return default
     if not isinstance(value, str):
         raise MalformedMessageError(PEER, "expected a string", field=key)
-    if is_id and not 0 < len(value) <= ID_CHARS_MAX:
-        raise MalformedMessageError(PEER, f"expected 1 to {ID_CHARS_MAX} characters", field=key)
+    if is_id and not (0 < len(value) <= ID_CHARS_MAX and value.isprintable()):
+        # Ids stand in log lines, which a line break in one could forge.
+        raise MalformedMessageError(PEER, f"expected 1 to {ID_CHARS_MAX} printable characters", field=key)
     return value
 
 

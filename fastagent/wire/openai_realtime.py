@@ -75,6 +75,7 @@ __all__ = [
     "APPEND_TEMPLATE",
     "AUDIO_MEDIA",
     "CREATE_RESPONSE_ID",
+    "UPDATE_SESSION_ID",
     "Dialect",
     "RealtimeCodec",
     "dialect_for",
@@ -96,6 +97,9 @@ APPEND_TEMPLATE = AudioTemplate(b'{"type":"input_audio_buffer.append","audio":"'
 
 CREATE_RESPONSE_ID = "create-response-"
 """Begins the event id of each in-band ``response.create``, so that an error can be told to be its answer."""
+
+UPDATE_SESSION_ID = "update-session-"
+"""Begins the event id of each ``session.update``: a refusal of one leaves the session as it was before."""
 
 APPEND_MAX_BYTES = 15 * 1024 * 1024
 """Base64 text in one append event; the server's limit."""
@@ -365,7 +369,7 @@ class RealtimeCodec:
                 )
                 self._told = settings
                 self._voice_sent = self._voice_in_force if is_voice_settled else settings.voice
-                return self._message("session.update", "update-session-", {"session": session})
+                return self._message("session.update", UPDATE_SESSION_ID, {"session": session})
             case CreateItem():
                 item = item_object(command.item, self.dialect)
                 return self._message("conversation.item.create", "create-item-", {"item": item})

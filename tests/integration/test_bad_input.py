@@ -267,7 +267,7 @@ def test_hundred_malformed_messages_close_the_socket_and_the_call_can_be_resumed
 
 @pytest.mark.parametrize(
     ("message", "is_binary", "code"),
-    [(b'{"type":"\xff\xfe"}', False, 1007), (b'{"type":"x","a":"' + b"y" * 70_000 + b'"}', False, None)],
+    [(b'{"type":"\xff\xfe"}', False, 1007), (b'{"type":"x","a":"' + b"y" * 1_100_000 + b'"}', False, None)],
     ids=["no UTF-8", "too long"],
 )
 def test_broken_frame_closes_the_socket_and_the_call_can_be_resumed(
@@ -332,6 +332,57 @@ def test_words_digits_numbers_and_keys_stay_out_of_the_log(caplog: pytest.LogCap
     assert "call" in caplog.text
     for secret in ("480615", "zanzibar", "quagmire", "+15550123987", "sk-secret-key-0001"):
         assert secret not in caplog.text
+
+
+@pytest.mark.parametrize("media", ["raw/lpcm16_24", "raw/lpcm16", "raw/mulaw"])
+def test_a_chunk_of_two_seconds_is_taken(media: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, session, _ = await scene.call(media)
+        assert phone.line.media is not None
+        audio = b"\x01\x02" * phone.line.media.format.bytes_per_ms * 1000
+        phone.send_raw(b'{"type":"userStream.chunk","audioChunk":"' + base64.b64encode(audio) + b'"}')
+        expected = len(audio) * session.input_format.bytes_per_ms // phone.line.media.format.bytes_per_ms
+        await session.wait_until(lambda one: len(one.audio) >= expected, "the chunk")
+        await phone.hang_up()
+
+    run(scenario)
+
+
+def test_an_id_with_a_line_break_is_refused() -> None:
+    async def scenario(scene: Scene) -> None:
+        phone = scene.phone()
+        await phone.connect(scene.server.audiocodes_url)
+        phone.send_raw(
+            b'{"type":"session.initiate","conversationId":"a\\nINFO call b begins","expectAudioMessages":true,'
+            b'"supportedMediaFormats":["raw/mulaw"],"botName":"b","caller":"c"}'
+        )
+        await phone.initiate()
+        assert scene.server.service.counters["carrier_malformed"] == 1
+        await phone.hang_up()
+
+    run(scenario)
+
+
+class Raising:
+    """An observer with a fault in everything it does."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_an_observer_that_fails_disturbs_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The scene takes a logged traceback for a fault, which this one is not.
+    monkeypatch.setattr(logging.getLogger("fastagent.call"), "propagate", False)
+
+    async def scenario(scene: Scene) -> None:
+        services = scene.server.service.services
+        object.__setattr__(services, "observers", (Raising(), *services.observers))
+        phone, session, _ = await scene.call()
+        await still_talks(phone, session)
+        counted = await counters(scene, phone)
+        assert counted["observers_failed"] >= 2
+
+    run(scenario)
 
 
 # Many calls

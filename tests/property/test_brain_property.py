@@ -381,7 +381,9 @@ class World:
             heard_ms = self.line.ear.heard_ms(command.item_id, self.now)
             assert command.audio_end_ms <= self.received_ms[command.item_id]
             assert command.audio_end_ms <= heard_ms + self.slack_ms, f"heard {heard_ms} ms"
-            assert command.audio_end_ms >= min(heard_ms, self.received_ms[command.item_id]) - self.slack_below_ms
+            assert (
+                command.audio_end_ms >= min(heard_ms, self.received_ms[command.item_id]) - self.slack_below_ms
+            )
             self.cut_items.add(command.item_id)
         elif isinstance(command, model.DeleteItem):
             heard_ms = self.line.ear.heard_ms(command.item_id, self.now)

@@ -175,7 +175,7 @@ class Scene:
         self.queue.clear()
         self.played.clear()
         self.received_ms.clear()
-        self.unfinished.clear()
+        self.unfinished = [heard_at for heard_at in self.unfinished if heard_at <= self.now]
         self.free_at = self.now
         self.playback_is_open = False
 

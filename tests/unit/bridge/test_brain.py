@@ -9,7 +9,14 @@ import pytest
 
 from fastagent._native.pump import Downlink
 from fastagent.audio.formats import MULAW_8K
-from fastagent.bridge.brain import SILENCE_PROMPTS_MAX, Bridge, BridgeLimits, Phase
+from fastagent.bridge.brain import (
+    FUNCTION_ROUNDS_MAX,
+    HYPOTHESIS_CHARACTERS_MAX,
+    SILENCE_PROMPTS_MAX,
+    Bridge,
+    BridgeLimits,
+    Phase,
+)
 from fastagent.bridge.commands import (
     BotSaid,
     CallerPressed,
@@ -212,10 +219,10 @@ def test_barge_in_drops_the_queue_then_tells_the_carrier_then_the_model() -> Non
     stage = Stage()
     stage.begins()
     assert stage.audio("i1", 1000) == [carrier.OpenPlayback("play-1", MEDIA)]
-    assert stage.downlink.is_queued
+    assert stage.downlink.queued > 0
     stage.wait(0.25)
     commands = stage.interrupt()
-    assert not stage.downlink.is_queued
+    assert stage.downlink.queued == 0
     assert commands == [
         STARTED,
         carrier.ClosePlayback("play-1"),
@@ -1340,3 +1347,93 @@ def test_nothing_follows_the_end() -> None:
     assert brain.meet_item("r2", "i2", 0, now) == (False, [])
     assert brain.next_deadline() is None
     assert brain.phase is Phase.ENDED
+
+
+# Races and bounds
+
+
+def test_an_answer_that_begins_while_the_caller_speaks_is_not_played() -> None:
+    stage = Stage()
+    assert stage.brain.announce("News.", stage.now)[-1] == PLAIN
+    assert stage.interrupt() == [STARTED]
+    assert stage.begins("r1") == [model.CancelResponse("r1")]
+    assert stage.audio("i1", 200, of="r1") == [model.DeleteItem("i1")]
+    assert not stage.downlink.is_queued
+    assert stage.downlink.sent == 0
+    assert stage.model(done("r1", model.ResponseStatus.CANCELLED)) == []
+    stage.turn()
+    # The server answers the turn; had it not, the answer wanted would have been asked for again.
+    assert PLAIN in stage.wait(3.0)
+
+
+def test_a_model_that_does_not_interrupt_may_begin_while_the_caller_speaks() -> None:
+    stage = Stage(interrupts=False)
+    stage.brain.announce("News.", stage.now)
+    stage.interrupt()
+    assert stage.begins("r1") == []
+    assert stage.audio("i1", 200, of="r1") == [carrier.OpenPlayback("play-1", MEDIA)]
+
+
+def test_a_stream_that_stops_within_an_utterance_ends_the_turn() -> None:
+    stage = Stage()
+    stage.interrupt()
+    commands = stage.carrier(carrier.CallerStreamStopped())
+    assert commands == [model.CommitInput(), STOPPED, PLAIN]
+    assert stage.carrier(carrier.CallerStreamStopped()) == []
+
+
+def test_a_stream_that_stops_in_silence_changes_nothing() -> None:
+    stage = Stage()
+    assert stage.carrier(carrier.CallerStreamStopped()) == []
+
+
+def test_hypotheses_stop_growing() -> None:
+    stage = Stage()
+    told = []
+    for _ in range(HYPOTHESIS_CHARACTERS_MAX):
+        told += stage.model(model.CallerTranscript("u1", "ab", is_final=False))
+    assert len(told) == HYPOTHESIS_CHARACTERS_MAX // 2
+    final = stage.model(model.CallerTranscript("u1", "ab" * 500))
+    assert final[0] == carrier.ReportTranscript("ab" * 500, is_final=True)
+    [again] = stage.model(model.CallerTranscript("u2", "ab", is_final=False))
+    assert again == carrier.ReportTranscript("ab", is_final=False)
+
+
+def refusal(of: str) -> model.ModelError:
+    return model.ModelError(model.Severity.FAULT, "invalid_value", "no such voice", event_id=of)
+
+
+def test_a_refused_session_is_tried_bare_and_then_given_up() -> None:
+    stage = Stage()
+    [update] = stage.model(refusal("update-session-1"))
+    assert isinstance(update, model.UpdateSession)
+    assert update.settings.voice is update.settings.transcription_model is None
+    assert update.settings.input_format == stage.settings.input_format
+    assert update.settings.tools == stage.settings.tools
+    assert stage.model(refusal("update-session-2")) == [
+        carrier.FailSession("the voice service is not available"),
+        EndCall("model_lost"),
+    ]
+
+
+def test_other_refusals_are_only_counted() -> None:
+    stage = Stage()
+    assert stage.model(refusal("truncate-item-4")) == []
+    assert stage.brain.counters["model_errors_fault"] == 1
+
+
+def test_functions_without_a_word_of_the_caller_are_answered_so_often_and_no_more() -> None:
+    stage = Stage()
+    answered = 0
+    for number in range(FUNCTION_ROUNDS_MAX + 5):
+        stage.begins(f"r{number}")
+        stage.model(function(f"c{number}", f"r{number}"), done(f"r{number}"))
+        commands = stage.brain.function_returned(f"c{number}", "{}", stage.now)
+        answered += PLAIN in commands
+    assert answered == FUNCTION_ROUNDS_MAX
+    assert stage.brain.counters["function_rounds_hit"] == 5
+    stage.interrupt()
+    stage.turn()
+    stage.begins("again")
+    stage.model(function("again", "again"), done("again"))
+    assert PLAIN in stage.brain.function_returned("again", "{}", stage.now)
