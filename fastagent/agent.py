@@ -52,8 +52,8 @@ class FastAgent:
         agent_id: its name in routes and logs.
         states: states of the one task; shared by all calls, copied per run.
         initial_state: where a run of it begins.
-        llm_config: settings for the model. ``max_output_tokens`` bounds each spoken answer; other keys are kept
-            for states of one's own (`llm_config`) and change nothing by themselves.
+        llm_config: settings for the model. ``max_output_tokens`` bounds each spoken answer; other keys are
+            kept for states of one's own (`llm_config`) and change nothing by themselves.
         instructions: who the agent is and what it knows, one fact a line.
         greeting: what it says first; empty waits for the caller.
         task_name: the one task's tool name; default ``agent_id``.

@@ -18,7 +18,7 @@ from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.bridge import commands as asked
 from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
-from fastagent.errors import FastAgentError, LegError
+from fastagent.errors import LegError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.legs.model import ModelConnector, ModelSocket
 from fastagent.legs.tick import PlayoutTick

@@ -486,7 +486,7 @@ class Bridge:
         return commands + self._housekeeping(now)
 
     def _stream_stopped(self, now: float) -> list[Command]:
-        """The carrier stops sending in the middle of an utterance: without silence the model hears no end of it."""
+        """The carrier stops within an utterance: without silence the model hears no end of it."""
         if not self._caller_is_speaking or not self._is_connected:
             return []
         self._caller_is_speaking = False

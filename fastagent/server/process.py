@@ -5,8 +5,8 @@ import contextlib
 import logging
 import signal
 import socket
-from types import FrameType
 from collections.abc import AsyncIterator, Sequence
+from types import FrameType
 
 import uvicorn
 from starlette.routing import BaseRoute

@@ -353,7 +353,7 @@ def test_an_id_with_a_line_break_is_refused() -> None:
         phone = scene.phone()
         await phone.connect(scene.server.audiocodes_url)
         phone.send_raw(
-            b'{"type":"session.initiate","conversationId":"a\\nINFO call b begins","expectAudioMessages":true,'
+            b'{"type":"session.initiate","conversationId":"a\\nINFO call b","expectAudioMessages":true,'
             b'"supportedMediaFormats":["raw/mulaw"],"botName":"b","caller":"c"}'
         )
         await phone.initiate()

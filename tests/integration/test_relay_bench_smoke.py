@@ -1,4 +1,4 @@
-"""The relay-cost bench itself: five calls through the C relay and through FastAgent, and losses made on purpose."""
+"""The relay-cost bench itself: five calls through the C relay and FastAgent, and losses made on purpose."""
 
 import json
 import subprocess
@@ -65,8 +65,9 @@ def test_a_chunk_that_never_left_is_reported_as_lost(tmp_path: Path) -> None:
     assert any("uplink audio lost" in fault for fault in trial["faults"])
 
 
-@pytest.mark.parametrize("media_format", ["raw/lpcm16_24", "raw/lpcm16_8"])
-@pytest.mark.parametrize("gap_ms", [0, 600])
+@pytest.mark.parametrize(
+    ("media_format", "gap_ms"), [("raw/lpcm16_24", 0), ("raw/lpcm16_8", 0), ("raw/lpcm16_8", 600)]
+)
 def test_no_audio_counts_as_lost_whether_or_not_utterances_share_a_play_stream(
     media_format: str, gap_ms: int, tmp_path: Path
 ) -> None:

@@ -37,6 +37,8 @@ LIMITS = BridgeLimits(
     max_call_s=150.0,
     model_session_limit_s=60.0,
 )
+STEPS_MAX = 20_000
+"""More than the longest wait takes."""
 CREATE_TIMEOUT_S = 10.0
 """After this the gate gives a create up, and another may follow."""
 
@@ -573,7 +575,10 @@ class World:
 
     def wait(self, seconds: float) -> None:
         end = self.now + seconds
+        steps = 0
         while self.now < end:
+            steps += 1
+            assert steps < STEPS_MAX, "time stands still"
             step = end
             if self.downlink.is_queued and self.line.is_connected:
                 step = min(step, self.now + TICK_S)
@@ -615,7 +620,7 @@ class AnyCall(RuleBasedStateMachine):
         lead_ms=st.sampled_from([200, 400, 60_000]),
         link_delay_ms=st.sampled_from([0, 0, 125]),
         interrupts=st.booleans(),
-        finishes=st.sampled_from(["never", "lossy", "real", "named", "all"]),
+        finishes=st.sampled_from(["never", "lossy", "real", "named", "all", "all"]),
         closes_when_heard=st.booleans(),
         is_answered=st.booleans(),
     )
@@ -805,7 +810,7 @@ class AnyCall(RuleBasedStateMachine):
 
 TestAnyCall = AnyCall.TestCase
 TestAnyCall.settings = settings(
-    max_examples=250,
+    max_examples=600,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

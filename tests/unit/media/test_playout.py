@@ -145,6 +145,17 @@ def test_an_item_in_several_stretches_is_one_to_the_model() -> None:
     assert line.ledger.cut(line.now) == [Cut("i1", 0, audio_end_ms=750, received_ms=1000)]
 
 
+def test_stretches_that_were_heard_count_until_their_item_was() -> None:
+    line = Line(lead_ms=2000)
+    line.hear("i1", 250)
+    line.hear("i2", 125)
+    line.hear("i1", 250)
+    line.ledger.finish_response("r1", line.now)
+    line.wait(0.5)
+    line.hear("i3", 100, of="r2")
+    assert line.cut() == [("i1", 375), ("i3", 0)]
+
+
 def test_an_item_heard_so_far_is_cut_while_more_of_it_may_come() -> None:
     line = Line()
     line.hear("i1", 200)
