@@ -59,7 +59,9 @@ async def run(options: argparse.Namespace) -> int:
     try:
         engine = await serve(port=options.port, api_key=options.api_key)
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on port {options.port}: {error.strerror}") from None
+        # asyncio words the reason in its own way, with the address in it.
+        reason = os.strerror(error.errno) if error.errno else type(error).__name__
+        raise ConfigurationError(f"cannot listen on port {options.port}: {reason}") from None
     except ConfigurationError as error:
         if not options.with_parent:
             raise
