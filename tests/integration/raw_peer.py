@@ -74,7 +74,13 @@ def server_thread(
     *, routes: Sequence[BaseRoute] = (), loop: str = "uvloop", **changes: Any
 ) -> Iterator[ServerThread]:
     """Serve an agent whose model is always just about to be reached."""
-    defaults: dict[str, Any] = {"port": 0, "model_connect_attempts": 10_000, "drain_timeout_s": 0.1}
+    defaults: dict[str, Any] = {
+        "port": 0,
+        "max_carrier_message_bytes": 65_536,
+        "model_connect_attempts": 10_000,
+        "model_connect_total_timeout_s": 3600.0,
+        "drain_timeout_s": 0.1,
+    }
     ready: list[ServerThread] = []
     stoppers: list[Callable[[], object]] = []
     begun = threading.Event()
