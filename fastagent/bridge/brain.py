@@ -153,6 +153,8 @@ class Bridge:
         """No session can be had any more."""
         self._was_greeted = False
         self._caller_is_speaking = False
+        self._is_create_crossed = False
+        """A create was on its way when the caller began to speak."""
         self._owes_answer = False
         self._hypothesis_id = ""
         self._hypothesis = ""
@@ -326,6 +328,7 @@ class Bridge:
 
     def _caller_starts(self, now: float) -> list[Command]:
         self._caller_is_speaking = True
+        self._is_create_crossed = self._gate.state is GateState.REQUESTED
         self._function_rounds = 0
         self._gate.speech_started(now)
         speaking = carrier.ReportSpeech(carrier.SpeechPhase.STARTED)
@@ -371,8 +374,10 @@ class Bridge:
         if event.is_out_of_band:
             return commands
         self._owes_answer = False
-        if self._caller_is_speaking and self._session.turn_detection.interrupt_response:
-            # We asked before the caller spoke, and the answer comes into the caller's words: not now.
+        is_crossed, self._is_create_crossed = self._is_create_crossed, False
+        if is_crossed and self._caller_is_speaking and self._session.turn_detection.interrupt_response:
+            # We asked before the caller spoke, and the answer comes into the caller's words: not now. What was
+            # asked for later goes on: the gate waited as long as it may, so this speech may well be noise.
             self._ledger.refuse_response(event.response_id)
             cancel = self._gate.cancel()
             if cancel is not None:

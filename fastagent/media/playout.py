@@ -137,7 +137,8 @@ class PlayoutLedger:
             return Admission.LATE
         if response_id in self._cut_responses:
             _remember(self._cut_items, item_id)
-            return Admission.UNHEARD
+            has_begun = any(item.item_id == item_id for item in self._items)
+            return Admission.LATE if has_begun else Admission.UNHEARD
         if response_id in self._finished_responses:
             return Admission.LATE
         self._prune(now)

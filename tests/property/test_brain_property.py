@@ -37,8 +37,8 @@ LIMITS = BridgeLimits(
     max_call_s=150.0,
     model_session_limit_s=60.0,
 )
-STEPS_MAX = 20_000
-"""More than the longest wait takes."""
+STEPS_MAX = 2_000
+"""More than the longest wait or the longest talk takes."""
 CREATE_TIMEOUT_S = 10.0
 """After this the gate gives a create up, and another may follow."""
 
@@ -522,8 +522,11 @@ class World:
 
     def deliver(self, count: int = 1_000_000) -> None:
         server = self.server
+        steps = 0
         while server is not None and server is self.server and server.outbox and count:
             count -= 1
+            steps += 1
+            assert steps < STEPS_MAX, "each answer of the model asks for the next"
             event = server.outbox.popleft()
             if isinstance(event, Delta):
                 self._hear(event)

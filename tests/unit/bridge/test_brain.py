@@ -375,6 +375,24 @@ def test_speech_into_silence_is_only_reported() -> None:
     assert stage.brain.counters["barge_ins"] == 0
 
 
+def test_a_response_that_crosses_the_callers_first_words_is_put_off() -> None:
+    stage = Stage()
+    assert PLAIN in stage.brain.announce("News.", stage.now)
+    assert stage.interrupt() == [STARTED]
+    assert stage.begins() == [model.CancelResponse("r1")]
+    assert stage.audio("i1", 200) == [model.DeleteItem("i1")]
+    assert stage.model(done(status=model.ResponseStatus.CANCELLED)) == []
+
+
+def test_speech_without_end_does_not_put_a_response_off_for_ever() -> None:
+    stage = Stage()
+    assert stage.interrupt() == [STARTED]
+    assert PLAIN not in stage.brain.announce("News.", stage.now)
+    assert stage.wait(31.0) == [PLAIN]
+    assert stage.begins() == []
+    assert stage.audio("i1", 200) == [carrier.OpenPlayback("play-1", MEDIA)]
+
+
 def test_a_cut_item_is_replayed_as_far_as_it_was_heard() -> None:
     stage = Stage()
     stage.begins()

@@ -213,6 +213,15 @@ def test_a_refused_response_is_not_played() -> None:
     assert line.downlink.sent == 0
 
 
+def test_an_item_that_was_begun_is_not_unheard_when_its_response_is_refused() -> None:
+    line = Line()
+    line.hear("i1", 100)
+    line.ledger.refuse_response("r1")
+    line.downlink.forget_item()
+    line.hear("i1", 100)
+    assert line.admissions == [Admission.PLAYED, Admission.LATE]
+
+
 def test_a_finished_response_says_nothing_more() -> None:
     line = Line()
     line.hear("i1", 100)
