@@ -376,8 +376,8 @@ class Bridge:
         self._owes_answer = False
         is_crossed, self._is_create_crossed = self._is_create_crossed, False
         if is_crossed and self._caller_is_speaking and self._session.turn_detection.interrupt_response:
-            # We asked before the caller spoke, and the answer comes into the caller's words: not now. What was
-            # asked for later goes on: the gate waited as long as it may, so this speech may well be noise.
+            # We asked before the caller spoke, and the answer comes into the caller's words: not now. What
+            # was asked for later goes on: the gate waited as long as it may, this speech may well be noise.
             self._ledger.refuse_response(event.response_id)
             cancel = self._gate.cancel()
             if cancel is not None:
