@@ -33,7 +33,9 @@ from fastagent.bridge.commands import (
     ReplaceModel,
     RunFunction,
 )
+from fastagent.bridge.farewell import Farewell
 from fastagent.bridge.history import ConversationHistory
+from fastagent.bridge.playback import BotPlayback
 from fastagent.bridge.responses import GateCounters, GateState, ResponseGate
 from fastagent.media.playout import Admission, PlayoutLedger
 from fastagent.stats import Counters
@@ -142,7 +144,6 @@ class Bridge:
         self.limits = limits or BridgeLimits()
         self.history = ConversationHistory()
         self._ledger = ledger
-        self._media = playback_media
         self._session = session
         self._greeting = greeting
         self._gate = ResponseGate(answers_turns=session.turn_detection.create_response)
@@ -168,21 +169,19 @@ class Bridge:
         self._function_rounds = 0
         self._last_bot_text = ("", "")
         """The item whose words came last, and the words."""
-        self._playbacks = 0
-        self._playback_id: str | None = None
+        self._playback = BotPlayback(
+            ledger,
+            playback_media,
+            closes_when_heard=closes_when_heard,
+            close_margin_s=self.limits.close_margin_s,
+        )
         self._items_of_session: set[str] = set()
         """Items whose audio the current session made: no other can be truncated in it."""
         self._response_followed: str | None = None
-        self._farewell: carrier.HangUp | carrier.TransferCall | None = None
+        self._farewell = Farewell(
+            ledger, limit_s=self.limits.leaving_limit_s, grace_s=self.limits.hang_up_grace_s
+        )
         self._was_transfer_answered = False
-        self._leaving_since = 0.0
-        self._quiet_since: float | None = None
-        self._leave_deadline: float | None = None
-        self._closes_when_heard = closes_when_heard
-        self._close_deadline: float | None = None
-        """When the open playback is to be closed."""
-        self._heard_at: float | None = None
-        """When all of the open playback will have been heard."""
         self._phase_deadline: float | None = None
         self._call_deadline: float | None = now + self.limits.max_call_s
         self._outcome_of_hang_up = "bot"
@@ -197,7 +196,7 @@ class Bridge:
     @property
     def has_started_talking(self) -> bool:
         """A playback was opened at least once."""
-        return self._playbacks > 0
+        return self._playback.has_begun
 
     @property
     def response_counts(self) -> GateCounters:
@@ -334,7 +333,7 @@ class Bridge:
         speaking = carrier.ReportSpeech(carrier.SpeechPhase.STARTED)
         if (
             not self._ledger.is_audible(now)
-            and self._playback_id is None
+            and not self._playback.is_open
             and self._gate.active_response_id is None
         ):
             return [speaking]
@@ -346,12 +345,9 @@ class Bridge:
         commands: list[Command] = []
         if speaking is not None:
             self.counters.note("barge_ins")
-            commands.append(speaking)
-            if self._playback_id is not None:
-                commands.append(carrier.ClosePlayback(self._playback_id))
-            commands.append(carrier.AbortPlayback())
-        self._playback_id = None
-        self._quiet_since = None
+            commands += [speaking, *self._playback.abort()]
+        self._playback.forget()
+        self._farewell.disturb()
         if not self._session.turn_detection.interrupt_response or self._session.turn_detection.kind == "none":
             cancel = self._gate.cancel()
             if cancel is not None:
@@ -458,7 +454,7 @@ class Bridge:
                 commands.append(CallerPressed(event.digits))
             case carrier.PlaybackFinished():
                 if self._ledger.acknowledge(event.playback_id, now):
-                    self._quiet_since = None
+                    self._farewell.disturb()
                 else:
                     self.counters.note("playback_finished_stale")
             case carrier.NoUserInput():
@@ -539,7 +535,7 @@ class Bridge:
         if self._phase is Phase.TRANSFERRING:
             self._phase_deadline = now + self.limits.transfer_timeout_s
         else:
-            self._leaving_since = now
+            self._farewell.begin_anew(now)
             commands += self._go_on(now)
         return commands + self._housekeeping(now)
 
@@ -577,14 +573,10 @@ class Bridge:
         if admission is not Admission.PLAYED:
             self.counters.note("stale_items")
             return False, self._leave_unheard(item_id) if admission is Admission.UNHEARD else []
-        self._quiet_since = self._heard_at = None
-        if self._playback_id is not None:
-            return True, []
-        self._playbacks += 1
-        self._playback_id = f"play-{self._playbacks}"
+        self._farewell.disturb()
         # A model may tell its words before it speaks them; then the carrier's log can have them too.
         text = self._last_bot_text[1] if self._last_bot_text[0] == item_id else None
-        return True, [carrier.OpenPlayback(self._playback_id, self._media, text)]
+        return True, self._playback.open(text)
 
     def _leave_unheard(self, item_id: str) -> list[Command]:
         """An item of which the caller will hear nothing: the model must not think that it was said."""
@@ -647,14 +639,12 @@ class Bridge:
     def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
         if self._phase is Phase.PARKED and self._phase_before_parking is Phase.TALKING:
             self._phase_before_parking = Phase.LEAVING
-            self._farewell = farewell
+            self._farewell.begin(farewell, now)
             return []
         if self._phase is not Phase.TALKING:
             return []
         self._phase = Phase.LEAVING
-        self._farewell = farewell
-        self._leaving_since = now
-        self._quiet_since = None
+        self._farewell.begin(farewell, now)
         return self._housekeeping(now)
 
     def _tell(self, item: model.Item, now: float) -> list[Command]:
@@ -699,10 +689,9 @@ class Bridge:
         """When `advance` is due next, in monotonic seconds."""
         if self._phase is Phase.ENDED:
             return None
-        deadlines = [self._gate.next_deadline(), self._phase_deadline, self._close_deadline]
+        deadlines = [self._gate.next_deadline(), self._phase_deadline, self._playback.close_deadline]
         if self._phase is Phase.LEAVING:
-            deadlines.append(self._leaving_since + self.limits.leaving_limit_s)
-            deadlines.append(self._leave_deadline)
+            deadlines.append(self._farewell.next_deadline())
         elif self._phase is Phase.TALKING:
             deadlines.append(self._call_deadline)
             if not self._replacing:
@@ -718,30 +707,12 @@ class Bridge:
             # One response at a time: the one before is over, even if its end was never told.
             self._ledger.finish_response(self._response_followed or "", now)
             self._response_followed = self._gate.active_response_id
-        if self._playback_id is None or not self._ledger.is_complete:
-            self._heard_at = self._close_deadline = None
-        else:
-            self._close_deadline = self._close_at(now)
-            if self._close_deadline is None:
-                commands.append(carrier.ClosePlayback(self._playback_id))
-                self._ledger.close_playback(self._playback_id, now)
-                self._playback_id = None
+        commands += self._playback.close_when_done(now)
         if self._phase is Phase.LEAVING:
             commands += self._leave_when_heard(now)
         elif self._phase is Phase.TALKING:
             commands += self._replace_in_a_pause(now)
         return commands
-
-    def _close_at(self, now: float) -> float | None:
-        """When to close the playback, all of whose audio left; None for now."""
-        if not self._closes_when_heard:
-            return None
-        if self._heard_at is None:
-            self._heard_at = self._ledger.silent_at(now)
-        if self._heard_at is None:
-            return None
-        close_at = self._heard_at + self.limits.close_margin_s
-        return close_at if now < close_at else None
 
     def _replace_in_a_pause(self, now: float) -> list[Command]:
         if self._replacing or self._session_deadline is None or now < self._session_deadline:
@@ -759,7 +730,7 @@ class Bridge:
         return (
             self._is_model_busy
             or bool(self._running)
-            or self._playback_id is not None
+            or self._playback.is_open
             or self._caller_is_speaking
             or self._ledger.is_audible(now)
         )
@@ -772,31 +743,18 @@ class Bridge:
         return self._is_model_busy or bool(self._running) or self._caller_is_speaking or self._owes_answer
 
     def _leave_when_heard(self, now: float) -> list[Command]:
-        self._leave_deadline = None
-        if now < self._leaving_since + self.limits.leaving_limit_s:
-            if self._playback_id is not None or self._is_more_to_come:
-                self._quiet_since = None
-                return []
-            if self._quiet_since is None:
-                self._quiet_since = self._ledger.silent_at(now)
-            if self._quiet_since is None:
-                return []
-            if now < self._quiet_since:
-                self._leave_deadline = self._quiet_since
-                return []
-            # The clock is an estimate; the carrier's own word is worth a short wait.
-            if self._ledger.awaits_finish and now < self._quiet_since + self.limits.hang_up_grace_s:
-                self._leave_deadline = self._quiet_since + self.limits.hang_up_grace_s
-                return []
-        assert self._farewell is not None
-        if isinstance(self._farewell, carrier.TransferCall):
+        is_more_to_come = self._playback.is_open or self._is_more_to_come
+        farewell = self._farewell.take(now, is_more_to_come=is_more_to_come)
+        if farewell is None:
+            return []
+        if isinstance(farewell, carrier.TransferCall):
             self._phase = Phase.TRANSFERRING
             self._was_transfer_answered = False
             self._phase_deadline = now + self.limits.transfer_timeout_s
         else:
             self._phase = Phase.HANGING_UP
             self._phase_deadline = now + self.limits.hang_up_timeout_s
-        return [self._farewell]
+        return [farewell]
 
     def _end(self, outcome: str) -> list[Command]:
         self._phase = Phase.ENDED
