@@ -1,0 +1,1 @@
+"""How well the native ears hear: labelled telephone sound, and reports that measure detectors on it."""
