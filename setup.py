@@ -56,6 +56,17 @@ KERNELS: dict[str, list[str]] = {
         "resample_avx2", "scratch",
     ],
     "listener": ["utf8"],
+    "vad": ["bands", "vad"],
+    "bargein": ["bands", "bargein", "vad"],
+    "dtmf": ["dtmf"],
+    "jitter": ["jitter"],
+    "conceal": ["conceal"],
+    "level": ["level"],
+    "record": ["g711", "g711_avx2", "record"],
+    "tap": [
+        "bands", "bargein", "convert", "dtmf", "g711", "g711_avx2", "level", "playout", "record", "reference",
+        "resample", "resample_avx2", "tap", "vad",
+    ],
 }  # fmt: skip
 
 
@@ -66,6 +77,7 @@ def extension(kernel: str, bodies: list[str]) -> Extension:
         f"fastagent._native.{kernel}",
         [pyx, *sources],
         include_dirs=["native/include"],
+        libraries=["m"],
         depends=[pyx, *sources, *SHARED],
         extra_compile_args=COMPILE,
         extra_link_args=LINK,

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastagent.afsm.machine import Limits
 from fastagent.afsm.state import AFSMState, CallControl
+from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import DEFAULT_MAX_HISTORY, ConversationContext
 from fastagent.errors import ConfigurationError
 from fastagent.settings import Settings
@@ -66,6 +67,7 @@ class FastAgent:
         transfer_target: where ``transfer_call`` leads (``tel:+…`` or ``sip:…``); None leaves the tool out.
         max_history: utterances a call's context keeps.
         task_patience_s: how long a function call waits for its task before it reports "working".
+        voice_policy: what a caller may interrupt while no state says otherwise.
 
     Raises:
         ConfigurationError: names or graphs that do not fit.
@@ -90,6 +92,7 @@ class FastAgent:
         transfer_target: str | None = None,
         max_history: int = DEFAULT_MAX_HISTORY,
         task_patience_s: float = DEFAULT_TASK_PATIENCE_S,
+        voice_policy: VoicePolicy | None = None,
     ) -> None:
         if not agent_id:
             raise ConfigurationError("agent_id must not be empty")
@@ -106,6 +109,7 @@ class FastAgent:
         self.transfer_target = transfer_target
         self.max_history = max_history
         self.task_patience_s = task_patience_s
+        self.voice_policy = voice_policy or VoicePolicy()
         all_tasks = list(tasks)
         if states := list(states):
             one = Task(

@@ -13,18 +13,26 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from fastagent._native.level import LevelFigures
+from fastagent._native.tap import Heard, News
 from fastagent.afsm.machine import Limits
+from fastagent.afsm.voice import VoicePolicy
 from fastagent.agent import AgentSession, FastAgent, Transition
+from fastagent.audio.formats import MULAW_8K, PCM16_8K, AudioFormat
 from fastagent.bridge import commands as asked
 from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
+from fastagent.bridge.clips import Clip
 from fastagent.bridge.commands import Command
-from fastagent.errors import LegError
+from fastagent.errors import AudioError, LegError, PlaybackRefusedError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.legs.model import ModelConnector, ModelSocket
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
+from fastagent.media.bargein import BargeIn, BargeInPolicy
+from fastagent.media.ears import NO_EARS, EarsPlan, build_tap
 from fastagent.media.playout import PlayoutLedger
 from fastagent.media.pumps import MediaPlan, build_downlink, build_uplink, plan_media
+from fastagent.recording import CallTrack, RecordingWriter
 from fastagent.settings import Settings
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire import events as carrier
@@ -35,6 +43,7 @@ from fastagent.wire.realtime_events import (
     ModelEvent,
     SessionSettings,
     Severity,
+    TurnDetection,
 )
 
 __all__ = ["Call", "CallObserver", "CallServices", "CallSummary"]
@@ -47,6 +56,10 @@ AGENT_CLOSE_TIMEOUT_S = 2.0
 PAUSE_LIMIT_S = 30.0
 """How long a fresh model session waits for a pause in the talk before it takes over anyway."""
 PAUSE_CHECK_S = 0.05
+CLIP_PIECE_MS = 10_000
+"""Of a clip, what is queued for the caller at a time."""
+RECORDING_STEP_S = 0.25
+"""What is recorded goes to the disk at least this often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,8 @@ class CallSummary:
     counters: Mapping[str, int] = field(repr=False)
     frame_times: TimeClasses = field(repr=False)
     """How long each frame of either leg took inside the bridge."""
+    caller_level: LevelFigures = field(repr=False)
+    bot_level: LevelFigures = field(repr=False)
 
 
 class CallObserver(Protocol):
@@ -81,6 +96,21 @@ class CallObserver(Protocol):
         """The call is over."""
 
 
+class ClipSource(Protocol):
+    """Gives clips by name, in a call's format. It may read and convert: not for the loop."""
+
+    def named(self, name: str, format: AudioFormat) -> "EncodedAudio":
+        """Raises: `AudioError`: there is no such clip, or it cannot be played."""
+
+
+class EncodedAudio(Protocol):
+    """A clip in a call's format."""
+
+    @property
+    def data(self) -> bytes:
+        """Its samples."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallServices:
     """What all calls of a process share."""
@@ -91,6 +121,9 @@ class CallServices:
     watch: LegWatch
     counters: Counters
     observers: tuple[CallObserver, ...] = ()
+    ears: EarsPlan = NO_EARS
+    clips: ClipSource | None = None
+    recordings: RecordingWriter | None = None
 
 
 class Call:
@@ -123,11 +156,25 @@ class Call:
         self._uplink = build_uplink(
             self._plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms
         )
-        lead_ms = settings.queue_limit_ms if codec.cuts_reliably else settings.lead_ms
+        self._begun = time.monotonic()
+        ears = services.ears
+        # What may have to be taken back is better not sent long before its time.
+        sends_ahead = codec.cuts_reliably and not ears.hears_overlap
         self._downlink = build_downlink(
-            self._plan, AUDIO_MEDIA, lead_ms=lead_ms, queue_limit_ms=settings.queue_limit_ms
+            self._plan,
+            AUDIO_MEDIA,
+            lead_ms=settings.queue_limit_ms if sends_ahead else settings.lead_ms,
+            queue_limit_ms=settings.queue_limit_ms,
+            retains=ears.hears_overlap,
         )
         self._downlink.on_item = self._meet_item
+        self._tap = build_tap(self._plan, ears, self._begun)
+        self._tap.on_news = self._heard
+        self._uplink.connect_tap(self._tap)
+        self._downlink.connect_tap(self._tap)
+        self._track: CallTrack | None = None
+        self._recording_timer: asyncio.TimerHandle | None = None
+        self._clips_begun = 0
         ledger = PlayoutLedger(
             self._downlink,
             self._plan.offer.format,
@@ -135,7 +182,6 @@ class Call:
             link_delay_ms=settings.link_delay_ms,
         )
         self._counters = Counters()
-        self._begun = time.monotonic()
         self._bridge = Bridge(
             ledger,
             self._plan.offer,
@@ -148,6 +194,8 @@ class Call:
             ),
             counters=self._counters,
             closes_when_heard=codec.close_may_cut,
+            barge_in=BargeIn(self._tap) if ears.hears_overlap or settings.barge_in == "off" else None,
+            turn_silence_s=settings.turn_silence_ms / 1000,
             now=self._begun,
         )
         self._session: AgentSession = agent.open(
@@ -164,6 +212,12 @@ class Call:
         self._functions: set[asyncio.Task[None]] = set()
         self._outcome = "error"
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.set_voice_policy(None)
+        if services.recordings is not None:
+            is_mulaw = settings.recording_encoding == "mulaw"
+            recording = services.recordings.open(self.call_id, MULAW_8K if is_mulaw else PCM16_8K)
+            self._track = CallTrack(recording, self._tap, self._begun)
+            self._settle_recording()
 
     def _session_settings(self) -> SessionSettings:
         agent = self._agent
@@ -179,6 +233,21 @@ class Call:
             transcription_language=agent.language,
             transcription_prompt="\n".join(agent.transcription_phrases) or None,
             max_output_tokens=llm_config.get("max_output_tokens"),
+            turn_detection=self._turn_detection(),
+        )
+
+    def _turn_detection(self) -> TurnDetection:
+        settings = self._services.settings
+        kind: Literal["server_vad", "semantic_vad", "none"] = "server_vad"
+        if settings.turn_detection == "local":
+            kind = "none"
+        elif settings.turn_detection == "semantic_vad":
+            kind = "semantic_vad"
+        return TurnDetection(
+            kind=kind,
+            silence_duration_ms=settings.turn_silence_ms,
+            create_response=kind != "none",
+            interrupt_response=settings.barge_in == "model",
         )
 
     # The agent's view: CallControl
@@ -214,6 +283,81 @@ class Call:
         """Have the model act on ``text`` as soon as it may speak."""
         self._do(self._bridge.announce(text, time.monotonic()))
 
+    def set_voice_policy(self, policy: VoicePolicy | None) -> None:
+        """Have the bot behave so; None: as the agent does by default."""
+        policy = policy or self._agent.voice_policy
+        if self._bridge.barge_in is not None:
+            mode = "protected" if self._services.settings.barge_in == "off" else policy.barge_in
+            self._bridge.barge_in.policy = BargeInPolicy(mode, tuple(policy.barge_in_keywords))
+        if self._track is not None:
+            (self._track.resume if policy.is_recorded else self._track.pause)(time.monotonic())
+
+    def play_clip(self, name: str, *, loop: bool = False, interruptible: bool = True) -> None:
+        """Play a clip by its name, at the next pause in the talk."""
+        task = asyncio.create_task(self._load_and_play(name, loop, interruptible))
+        self._functions.add(task)
+        task.add_done_callback(self._functions.discard)
+
+    async def _load_and_play(self, name: str, loop: bool, interruptible: bool) -> None:
+        clips = self._services.clips
+        try:
+            if clips is None:
+                raise PlaybackRefusedError("this process has no clips")
+            clip = await asyncio.to_thread(clips.named, name, self.carrier_format)
+            self.play(clip.data, clip_id=name, loop=loop, interruptible=interruptible)
+        except AudioError as error:
+            self._counters.note("clips_refused")
+            logger.error("call %s: a clip cannot be played: %s", self.call_id, error)
+
+    def stop_clips(self) -> None:
+        """End what `play_clip` began."""
+        self.stop_playback()
+
+    # The call as an operator sees it
+
+    @property
+    def carrier_format(self) -> AudioFormat:
+        """What the carrier is played."""
+        return self._plan.offer.format
+
+    def play(
+        self,
+        clip_bytes: bytes,
+        *,
+        clip_id: str,
+        loop: bool = False,
+        when: Literal["now", "when_quiet"] = "when_quiet",
+        interruptible: bool = True,
+    ) -> str:
+        """Play samples in the carrier's format; gives the playback's id.
+
+        Args:
+            clip_id: what the clip is called, for the log.
+            loop: until the bot speaks again or `stop_playback`.
+            when: ``now`` cuts short what the bot says.
+            interruptible: the caller may cut it short by speaking.
+
+        Raises:
+            PlaybackRefusedError: the call cannot play now.
+        """
+        if not clip_bytes or len(clip_bytes) % self.carrier_format.encoding.bytes_per_sample:
+            raise PlaybackRefusedError("a clip needs whole samples, and one at least")
+        self._clips_begun += 1
+        piece_bytes = self.carrier_format.bytes_per_ms * min(
+            CLIP_PIECE_MS, self._services.settings.queue_limit_ms
+        )
+        clip = Clip(f"clip-{self._clips_begun}", clip_bytes, loop, interruptible, piece_bytes)
+        commands = self._bridge.play(clip, time.monotonic(), waits=when == "when_quiet")
+        if commands is None:
+            raise PlaybackRefusedError("the call cannot play now")
+        logger.info("call %s: %s: clip of %d bytes", self.call_id, clip.playback_id, len(clip_bytes))
+        self._do(commands)
+        return clip.playback_id
+
+    def stop_playback(self) -> None:
+        """End the clip that plays, and forget those that wait."""
+        self._do(self._bridge.stop_playing(time.monotonic()))
+
     # The call as the switchboard sees it
 
     @property
@@ -242,6 +386,7 @@ class Call:
         if is_resume:
             self._leave_carrier()
             self._uplink.reset()
+            self._tap.reset_caller()
         self._carrier = socket
         socket.on_event = self._carrier_event
         socket.on_lost = partial(self._carrier_lost, socket)
@@ -272,6 +417,8 @@ class Call:
             tuple(self._session.results),
             dict(self._all_counters()),
             self._frame_times,
+            self._tap.caller_level(time.monotonic()),
+            self._tap.bot_level(time.monotonic()),
         )
         self._tell("ended", summary)
         return summary
@@ -442,6 +589,20 @@ class Call:
 
     # Media
 
+    def _heard(self, news: list[News]) -> None:
+        """What our own ears found."""
+        now = time.monotonic()
+        for one in news:
+            match one.kind:
+                case Heard.OVERLAP_CONFIRMED:
+                    self._do(self._bridge.caller_overlaps(now))
+                case Heard.SPEECH_STARTED:
+                    self._do(self._bridge.caller_started(now))
+                case Heard.SPEECH_STOPPED:
+                    self._do(self._bridge.caller_stopped(now))
+                case Heard.DIGIT:
+                    self._do(self._bridge.digit_heard(one.digit, now))
+
     def _meet_item(self, response_id: str, item_id: str, content_index: int) -> bool:
         is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, time.monotonic())
         self._do(commands)
@@ -483,6 +644,11 @@ class Call:
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
                 case asked.NoteInterruption():
                     logger.info("call %s: bot interrupted after %d ms", self.call_id, command.heard_ms)
+                case asked.InsertClip():
+                    now = time.monotonic()
+                    if not self._downlink.insert(command.audio, now):
+                        self._counters.note("clips_refused")
+                    queue.extend(self._bridge.clip_inserted(command.playback_id, now))
                 case asked.ReplaceModel():
                     self._need_model()
                 case asked.EndCall():
@@ -554,6 +720,13 @@ class Call:
         self._timer = None
         self._do(self._bridge.advance(time.monotonic()))
 
+    def _settle_recording(self) -> None:
+        """The recording's clock goes on while the caller sends nothing."""
+        if self._track is not None and not self.is_over:
+            self._track.advance(time.monotonic())
+            loop = asyncio.get_running_loop()
+            self._recording_timer = loop.call_later(RECORDING_STEP_S, self._settle_recording)
+
     # The end
 
     def _finish(self, outcome: str) -> None:
@@ -567,6 +740,10 @@ class Call:
             self._timer = None
         self._leave_carrier()
         self._leave_model()
+        if self._recording_timer is not None:
+            self._recording_timer.cancel()
+        if self._track is not None:
+            self._track.close(time.monotonic())
         await self._session.close("call over", timeout_s=AGENT_CLOSE_TIMEOUT_S)
         for task in list(self._functions):
             task.cancel()
@@ -582,6 +759,8 @@ class Call:
         counters.note("downlink_bad_audio", self._downlink.bad_audio)
         counters.note("downlink_stale", self._downlink.discarded)
         counters.note("downlink_dropped", self._downlink.dropped)
+        counters.note("ears_dropped", self._tap.news_dropped)
+        counters.note("detector_faults", self._tap.detector_faults)
         return Counters({name: count for name, count in counters.items() if count})
 
 

@@ -9,7 +9,10 @@
     │   ├── UnexpectedMessageError    legal, but not in this phase
     │   └── UnsupportedMediaError     no format both sides speak
     ├── AudioError
-    │   └── FormatMismatchError       audio does not fit its stage                 also ValueError
+    │   ├── FormatMismatchError       audio does not fit its stage                 also ValueError
+    │   ├── ClipNotFoundError         no such clip
+    │   ├── ClipTooLargeError         a clip beyond a limit
+    │   └── PlaybackRefusedError      the call cannot play now
     ├── LegError                      the socket's story (retryable)
     │   ├── LegConnectError           could not open, or was refused
     │   ├── LegClosedError            closed, with code and reason
@@ -23,6 +26,8 @@ Errors carry plain values, never live objects. A caller's words, digits and numb
 __all__ = [
     "AgentError",
     "AudioError",
+    "ClipNotFoundError",
+    "ClipTooLargeError",
     "ConfigurationError",
     "FastAgentError",
     "FormatMismatchError",
@@ -31,6 +36,7 @@ __all__ = [
     "LegError",
     "LegTimeoutError",
     "MalformedMessageError",
+    "PlaybackRefusedError",
     "RealtimeError",
     "UnexpectedMessageError",
     "UnsupportedMediaError",
@@ -74,6 +80,18 @@ class AudioError(FastAgentError):
 
 class FormatMismatchError(AudioError, ValueError):
     """Audio that does not fit the stage it was given to."""
+
+
+class ClipNotFoundError(AudioError):
+    """No clip has this name."""
+
+
+class ClipTooLargeError(AudioError):
+    """A clip is larger or longer than its limits allow."""
+
+
+class PlaybackRefusedError(AudioError):
+    """The call cannot play a clip now; the message says why."""
 
 
 class LegError(FastAgentError):

@@ -19,6 +19,26 @@ TOKEN_CHARACTERS_MIN = 16
 """A bearer token shorter than this is refused: it could be guessed."""
 
 
+_CHOICES = {
+    "barge_in": ("local", "model", "off"),
+    "turn_detection": ("server_vad", "semantic_vad", "local"),
+    "speech_detector": ("native", "webrtc", "silero"),
+    "speech_preset": ("sensitive", "balanced", "strict"),
+    "recording_encoding": ("pcm16", "mulaw"),
+}
+_MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days")
+_TRUTHS = {
+    "1": True,
+    "true": True,
+    "yes": True,
+    "on": True,
+    "0": False,
+    "false": False,
+    "no": False,
+    "off": False,
+}
+
+
 def _variable(name: str) -> dict[str, str]:
     return {"variable": name}
 
@@ -91,6 +111,33 @@ class Settings:
     )
     """A model session older than this is replaced at the next pause (the vendor ends it at 60 minutes)."""
 
+    barge_in: str = field(default="local", metadata=_variable("FASTAGENT_BARGE_IN"))
+    """Who decides that the caller stops the bot: ``local`` (our own ears, which know its echo and forgive an
+    "uh-huh"), ``model`` (the model's voice detector), ``off`` (nobody)."""
+    turn_detection: str = field(default="server_vad", metadata=_variable("FASTAGENT_TURN_DETECTION"))
+    """Who says that the caller's turn is over: the model (``server_vad``, ``semantic_vad``), or ``local``."""
+    turn_silence_ms: int = field(default=500, metadata=_variable("FASTAGENT_TURN_SILENCE_MS"))
+    """How long the caller is silent at the end of a turn, where a voice detector decides."""
+    speech_detector: str = field(default="native", metadata=_variable("FASTAGENT_SPEECH_DETECTOR"))
+    """Our ears' voice detector: ``native``, ``webrtc`` or ``silero``; the latter two are extras."""
+    speech_preset: str = field(default="balanced", metadata=_variable("FASTAGENT_SPEECH_PRESET"))
+    """``sensitive``, ``balanced`` or ``strict`` (for noisy lines)."""
+    silero_weights: str = field(default="", metadata=_variable("FASTAGENT_SILERO_WEIGHTS"))
+    """Path of ``silero_vad.onnx``; empty: an installed silero-vad package's."""
+    inband_dtmf: bool = field(default=False, metadata=_variable("FASTAGENT_INBAND_DTMF"))
+    """Listen for keypad tones, for lines whose carrier signals none."""
+
+    recordings_dir: str = field(default="", metadata=_variable("FASTAGENT_RECORDINGS_DIR"))
+    """Where calls are recorded, one stereo WAV each; empty: no call is."""
+    recording_encoding: str = field(default="pcm16", metadata=_variable("FASTAGENT_RECORDING_ENCODING"))
+    """``pcm16``, which everything reads, or ``mulaw``, which takes half of it."""
+    recording_retention_days: float = field(
+        default=0.0, metadata=_variable("FASTAGENT_RECORDING_RETENTION_DAYS")
+    )
+    """Age at which recordings are deleted; 0 keeps them."""
+    clips_dir: str = field(default="", metadata=_variable("FASTAGENT_CLIPS_DIR"))
+    """The folder of audio files that can be played into a call by name; empty for the built-in ones alone."""
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
         """Read the variables that are set and not empty; ``overrides`` win over them.
@@ -129,15 +176,21 @@ class Settings:
             )
         if self.realtime_url != LOCAL_REALTIME and not _is_websocket_url(self.realtime_url):
             raise ConfigurationError("FASTAGENT_REALTIME_URL: expected ws://…, wss://… or 'local'")
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                variable = next(one.metadata["variable"] for one in fields(self) if one.name == name)
+                raise ConfigurationError(
+                    f"{variable}: expected {', '.join(allowed)}, got {getattr(self, name)!r}"
+                )
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if not isinstance(value, int | float) or entry.name == "port":
+            if not isinstance(value, int | float) or isinstance(value, bool) or entry.name == "port":
                 continue
             if not math.isfinite(value):
                 raise ConfigurationError(
                     f"{entry.metadata['variable']}: expected a finite number, got {value}"
                 )
-            if value < 0 or (value == 0 and entry.name != "link_delay_ms"):
+            if value < 0 or (value == 0 and entry.name not in _MAY_BE_ZERO):
                 raise ConfigurationError(f"{entry.metadata['variable']}: expected more than 0, got {value}")
         for token in self.audiocodes_tokens:
             if len(token) < TOKEN_CHARACTERS_MIN:
@@ -173,6 +226,10 @@ def _parse(variable: str, text: str, default: Any) -> Any:
     kind: Callable[[str], Any] = type(default)
     if isinstance(default, tuple):
         return tuple(part.strip() for part in text.split(",") if part.strip())
+    if isinstance(default, bool):
+        if text.casefold() not in _TRUTHS:
+            raise ConfigurationError(f"{variable}: expected 1 or 0, got {text!r}")
+        return _TRUTHS[text.casefold()]
     try:
         return kind(text)
     except ValueError:

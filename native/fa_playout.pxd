@@ -8,6 +8,8 @@ cdef extern from "fa_playout.h" nogil:
         size_t size
     int fa_fifo_push(fa_fifo *f, const uint8_t *data, size_t n)
     size_t fa_fifo_pop(fa_fifo *f, uint8_t *out, size_t n)
+    void fa_fifo_drop(fa_fifo *f, size_t n)
+    int fa_fifo_prepend(fa_fifo *f, fa_fifo *front)
     void fa_fifo_clear(fa_fifo *f)
 
     ctypedef struct fa_playout_clock:

@@ -256,11 +256,12 @@ cdef class Leg(WSListener):
             verdict = pump.take(text, n, now)
             if verdict == PUMP_SEND:
                 self._pass_on(pump, now)
-                return
-            if verdict == PUMP_QUIET:
+            elif verdict == PUMP_QUIET:
                 self._note_queued(pump)
-                return
-            if verdict == PUMP_BAD_AUDIO:
+            if verdict == PUMP_SEND or verdict == PUMP_QUIET or verdict == PUMP_BAD_AUDIO:
+                # The audio is on its way: now there is time for what was heard in it.
+                if pump.tap is not None and pump.tap.has_news():
+                    pump.tap.tell_news()
                 return
             # Malformed envelopes go to the codec, which says why and counts; so does everything else.
         if self.handler is not None:

@@ -33,7 +33,9 @@ from fa_envelope cimport (
 )
 from fa_playout cimport (
     fa_fifo_clear,
+    fa_fifo_drop,
     fa_fifo_pop,
+    fa_fifo_prepend,
     fa_fifo_push,
     fa_playout_played,
     fa_playout_sent,
@@ -42,6 +44,7 @@ from fa_playout cimport (
 from fa_scratch cimport fa_scratch
 
 from fastagent._native.envelope cimport EnvelopeSpec
+from fastagent._native.tap cimport Tap
 
 # Room in front of a message for the largest WebSocket header (RFC 6455, 5.2: 14 bytes).
 cdef enum:
@@ -116,6 +119,34 @@ cdef class Pump:
         self.out_size = before + n + after
         return PUMP_SEND
 
+    cdef int _find_audio(self, const char *message, Py_ssize_t n, audio_text *found) except? -9:
+        # Scans a message; PUMP_SEND when there is audio to work on. An escaped text lives until the next call.
+        cdef int verdict = fa_envelope_scan(&self.spec.spec, message, n, &self.match)
+        if verdict == 0:
+            return PUMP_OTHER
+        if verdict < 0:
+            self.malformed += 1
+            return PUMP_MALFORMED
+        self.messages += 1
+        found.text = self.match.audio.start
+        found.size = self.match.audio.size
+        if self.match.audio.escaped:
+            self.unescaped = PyBytes_FromStringAndSize(NULL, found.size)
+            found.size = fa_envelope_unescape(&self.match.audio, PyBytes_AS_STRING(self.unescaped))
+            if found.size < 0:
+                self.bad_audio += 1
+                return PUMP_BAD_AUDIO
+            found.text = PyBytes_AS_STRING(self.unescaped)
+        found.length = fa_base64_validate(found.text, found.size)
+        if found.length < 0:
+            self.bad_audio += 1
+            return PUMP_BAD_AUDIO
+        return PUMP_SEND if found.length else PUMP_QUIET
+
+    cdef bint _is_copied(self, Py_ssize_t length):
+        # The audio goes on as it came.
+        return self.passthrough and length % self.in_sample_size == 0 and not self.converter.carry_size
+
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
         raise NotImplementedError
 
@@ -124,6 +155,10 @@ cdef class Pump:
 
     cdef bint is_waiting(self):
         return False
+
+    def connect_tap(self, Tap tap):
+        """Let ``tap`` hear what passes; None for nobody."""
+        self.tap = tap
 
     def feed(self, message, double now=0.0):
         """Take one message; give the message to send, or None.
@@ -168,43 +203,23 @@ cdef class Uplink(Pump):
         self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
 
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
-        cdef int verdict = fa_envelope_scan(&self.spec.spec, message, n, &self.match)
-        cdef const char *text
-        cdef Py_ssize_t size, room, before, after
-        cdef ptrdiff_t length
+        cdef audio_text found
+        cdef Py_ssize_t room, before, after, size
         cdef char *out
         cdef uint8_t block[BLOCK_BYTES]
-        cdef bytes unescaped
-        if verdict == 0:
-            return PUMP_OTHER
-        if verdict < 0:
-            self.malformed += 1
-            return PUMP_MALFORMED
-        self.messages += 1
-        text = self.match.audio.start
-        size = self.match.audio.size
-        if self.match.audio.escaped:
-            unescaped = PyBytes_FromStringAndSize(NULL, size)
-            length = fa_envelope_unescape(&self.match.audio, PyBytes_AS_STRING(unescaped))
-            if length < 0:
-                self.bad_audio += 1
-                return PUMP_BAD_AUDIO
-            text = PyBytes_AS_STRING(unescaped)
-            size = length
-        length = fa_base64_validate(text, size)
-        if length < 0:
-            self.bad_audio += 1
-            return PUMP_BAD_AUDIO
-        if length == 0:
-            return PUMP_QUIET
-        if self.passthrough and length % self.in_sample_size == 0 and not self.converter.carry_size:
-            self.samples_in += length // self.in_sample_size
-            return self._wrap(text, size)
+        cdef int verdict = self._find_audio(message, n, &found)
+        if verdict != PUMP_SEND:
+            return verdict
+        if self._is_copied(found.length):
+            self.samples_in += found.length // self.in_sample_size
+            if self.tap is not None:
+                self._tap_text(found.text, found.size, now)
+            return self._wrap(found.text, found.size)
 
         # Decode and convert behind the place of the text, then encode from there to the front.
         before = PyBytes_GET_SIZE(self.prefix)
         after = PyBytes_GET_SIZE(self.suffix)
-        room = fa_converter_room(&self.converter, length)
+        room = fa_converter_room(&self.converter, found.length)
         out = self._reserve(before + fa_base64_encoded_size(room) + after + room)
         cdef char *audio = out + before + fa_base64_encoded_size(room) + after
         cdef Py_ssize_t written = 0
@@ -212,8 +227,10 @@ cdef class Uplink(Pump):
         cdef ptrdiff_t got
         cdef uint64_t before_samples = self.converter.samples_in
         fa_converter_begin_chunk(&self.converter)
-        while at < size:
-            got = fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block)
+        while at < found.size:
+            got = fa_base64_decode(found.text + at, min(BLOCK_TEXT, found.size - at), block)
+            if self.tap is not None:
+                self.tap.hear_caller(block, got, at == 0, now)
             at += BLOCK_TEXT
             written += fa_converter_process(&self.converter, block, got, <uint8_t *>audio + written)
         self.samples_in += self.converter.samples_in - before_samples
@@ -225,6 +242,14 @@ cdef class Uplink(Pump):
         self.out = out
         self.out_size = before + size + after
         return PUMP_SEND
+
+    cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1:
+        cdef uint8_t block[BLOCK_BYTES]
+        cdef Py_ssize_t at = 0
+        while at < size:
+            self.tap.hear_caller(block, fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block), at == 0, now)
+            at += BLOCK_TEXT
+        return 0
 
     cdef int hold(self) except -1:
         # Keeps the message just made.
@@ -282,14 +307,16 @@ cdef class Downlink(Pump):
         lead_ms: most audio in flight to the carrier, by the playback clock.
         quantum_ms: smallest piece taken off the queue, unless less is left.
         queue_limit_ms: most audio queued; a message that would exceed it is dropped and counted.
+        retains: keep what was sent until it was heard, so that `hold` can take it back.
     """
 
     def __cinit__(self, *args, **kwargs):
         memset(&self.queue, 0, sizeof(self.queue))
+        memset(&self.retained, 0, sizeof(self.retained))
 
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, int lead_ms=400,
-                 int quantum_ms=100, int queue_limit_ms=120_000):
+                 int quantum_ms=100, int queue_limit_ms=120_000, bint retains=False):
         if spec.spec.fields < 3:
             raise ValueError("the spec must declare response id, item id and content index, in this order")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix)
@@ -302,9 +329,12 @@ cdef class Downlink(Pump):
         self.item_key = b""
         self.item_is_played = False
         self.on_item = None
+        self.retains = retains
+        self.is_held = False
 
     def __dealloc__(self):
         fa_fifo_clear(&self.queue)
+        fa_fifo_clear(&self.retained)
 
     # Positions
 
@@ -343,9 +373,89 @@ cdef class Downlink(Pump):
             raise MemoryError()
         self.enqueued += n // self.out_sample_size
 
+    def insert(self, audio, double now):
+        """Queue audio of our own making, in the carrier's format, behind what waits already.
+
+        Returns:
+            False when the queue has no room for it; nothing is queued then.
+        """
+        cdef Py_buffer view
+        PyObject_GetBuffer(audio, &view, PyBUF_SIMPLE)
+        try:
+            if view.len % self.out_sample_size:
+                raise ValueError("expected whole samples")
+            if self.queue.size + view.len > <size_t>(self.queue_limit * self.out_sample_size):
+                self.dropped += 1
+                return False
+            if fa_fifo_push(&self.queue, <uint8_t *>view.buf, view.len) < 0:
+                raise MemoryError()
+            self.enqueued += view.len // self.out_sample_size
+            return True
+        finally:
+            PyBuffer_Release(&view)
+
+    def hold(self, double now):
+        """Send nothing more; what was sent and not heard by ``now`` returns to the queue.
+
+        For a carrier that is told to drop what it has. `release` goes on at the sample that was held. Audio
+        returns as far as it was retained (``retains``).
+
+        Returns:
+            Carrier samples taken back.
+        """
+        cdef int64_t unheard = self.clock.sent - fa_playout_played(&self.clock, now)
+        cdef int64_t kept
+        if self.is_held:
+            return 0
+        self.is_held = True
+        self._trim(unheard)
+        kept = <int64_t>self.retained.size // self.out_sample_size
+        if fa_fifo_prepend(&self.queue, &self.retained) < 0:
+            raise MemoryError()
+        self.clock.sent -= kept
+        fa_playout_settle(&self.clock, now)
+        if self.tap is not None:
+            self.tap.cut_bot(now)
+        return kept
+
+    def release(self):
+        """Go on where `hold` stopped; the audio leaves with the next `due`."""
+        self.is_held = False
+
+    cdef int _trim(self, int64_t unheard) except -1:
+        # Forgets what was heard of the audio retained.
+        cdef Py_ssize_t size = <Py_ssize_t>self.retained.size - <Py_ssize_t>(unheard * self.out_sample_size)
+        if size > 0:
+            fa_fifo_drop(&self.retained, size)
+        return 0
+
+    cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1:
+        # The audio of a message that leaves as it came, for those who want its samples.
+        cdef uint8_t block[BLOCK_BYTES]
+        cdef Py_ssize_t at = 0
+        if self.tap is None and not self.retains:
+            return 0
+        while at < size:
+            self._note_sent(block, fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block), now)
+            at += BLOCK_TEXT
+        return 0
+
+    cdef int _note_sent(self, const uint8_t *audio, Py_ssize_t size, double now) except -1:
+        if self.tap is not None:
+            self.tap.hear_bot(audio, size, now)
+        if self.retains:
+            self._trim(self.clock.sent - fa_playout_played(&self.clock, now))
+            if fa_fifo_push(&self.retained, audio, size) < 0:
+                raise MemoryError()
+        return 0
+
     def cut(self, double now):
         """Drop the queue and the rest of the current item; take what was sent as over."""
         fa_fifo_clear(&self.queue)
+        fa_fifo_clear(&self.retained)
+        self.is_held = False
+        if self.tap is not None:
+            self.tap.cut_bot(now)
         fa_converter_reset(&self.converter)
         self.item_is_played = False
         self.enqueued = self.clock.sent
@@ -412,56 +522,35 @@ cdef class Downlink(Pump):
         return 0
 
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
-        cdef int verdict = fa_envelope_scan(&self.spec.spec, message, n, &self.match)
-        cdef const char *text
-        cdef Py_ssize_t size, samples
-        cdef ptrdiff_t length, got
-        cdef bytes unescaped
+        cdef audio_text found
+        cdef Py_ssize_t samples
         cdef int64_t in_flight
-        if verdict == 0:
-            return PUMP_OTHER
-        if verdict < 0:
-            self.malformed += 1
-            return PUMP_MALFORMED
-        self.messages += 1
-        text = self.match.audio.start
-        size = self.match.audio.size
-        if self.match.audio.escaped:
-            unescaped = PyBytes_FromStringAndSize(NULL, size)
-            length = fa_envelope_unescape(&self.match.audio, PyBytes_AS_STRING(unescaped))
-            if length < 0:
-                self.bad_audio += 1
-                return PUMP_BAD_AUDIO
-            text = PyBytes_AS_STRING(unescaped)
-            size = length
-        length = fa_base64_validate(text, size)
-        if length < 0:
-            self.bad_audio += 1
-            return PUMP_BAD_AUDIO
-        if length == 0:
-            return PUMP_QUIET
+        cdef ptrdiff_t got
+        cdef int verdict = self._find_audio(message, n, &found)
+        if verdict != PUMP_SEND:
+            return verdict
         if not self._same_item():
             self._meet_item()
         if not self.item_is_played:
             self.discarded += 1
             return PUMP_QUIET
 
-        samples = length // self.in_sample_size
+        samples = found.length // self.in_sample_size
         in_flight = self.clock.sent - fa_playout_played(&self.clock, now)
         if (
-            self.passthrough
+            self._is_copied(found.length)
             and self.queue.size == 0
+            and not self.is_held
             and in_flight + samples <= self.lead
-            and length % self.in_sample_size == 0
-            and not self.converter.carry_size
         ):
             self.samples_in += samples
             self.received += samples
             self.enqueued += samples
+            self._tap_text(found.text, found.size, now)
             fa_playout_sent(&self.clock, samples, now)
-            return self._wrap(text, size)
+            return self._wrap(found.text, found.size)
 
-        if self.queue.size + fa_converter_room(&self.converter, length) > \
+        if self.queue.size + fa_converter_room(&self.converter, found.length) > \
                 <size_t>(self.queue_limit * self.out_sample_size):
             self.dropped += 1
             return PUMP_QUIET
@@ -470,8 +559,8 @@ cdef class Downlink(Pump):
         cdef Py_ssize_t at = 0
         cdef Py_ssize_t written
         cdef uint64_t before = self.converter.samples_in
-        while at < size:
-            got = fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block)
+        while at < found.size:
+            got = fa_base64_decode(found.text + at, min(BLOCK_TEXT, found.size - at), block)
             at += BLOCK_TEXT
             written = fa_converter_process(&self.converter, block, got, converted)
             if fa_fifo_push(&self.queue, converted, written) < 0:
@@ -486,7 +575,7 @@ cdef class Downlink(Pump):
         # The next piece that is due: a quantum while the lead has room for it, or the rest when it fits.
         cdef int64_t waiting = <int64_t>self.queue.size // self.out_sample_size
         cdef int64_t room
-        if waiting == 0:
+        if waiting == 0 or self.is_held:
             return PUMP_QUIET
         room = self.lead - (self.clock.sent - fa_playout_played(&self.clock, now))
         if waiting > room:
@@ -507,6 +596,7 @@ cdef class Downlink(Pump):
         cdef char *out = self._reserve(before + text + after + size)
         cdef char *audio = out + before + text + after
         fa_fifo_pop(&self.queue, <uint8_t *>audio, size)
+        self._note_sent(<uint8_t *>audio, size, now)
         memcpy(out, PyBytes_AS_STRING(self.prefix), before)
         fa_base64_encode(<uint8_t *>audio, size, out + before)
         memcpy(out + before + text, PyBytes_AS_STRING(self.suffix), after)

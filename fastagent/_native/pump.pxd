@@ -1,10 +1,11 @@
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from fa_convert cimport fa_converter
 from fa_envelope cimport fa_envelope_match, fa_span
 from fa_playout cimport fa_fifo, fa_playout_clock
 
 from fastagent._native.envelope cimport EnvelopeSpec
+from fastagent._native.tap cimport Tap
 
 # What became of a message given to a pump.
 cdef enum Verdict:
@@ -14,8 +15,16 @@ cdef enum Verdict:
     PUMP_MALFORMED = -1  # not a well-formed envelope
     PUMP_BAD_AUDIO = -2  # media whose audio is not canonical base64
 
+# The base64 text of a message's audio.
+cdef struct audio_text:
+    const char *text
+    ptrdiff_t size      # characters
+    ptrdiff_t length    # bytes they hold
+
 cdef class Pump:
     cdef EnvelopeSpec spec
+    cdef Tap tap
+    cdef bytes unescaped
     cdef fa_converter converter
     cdef bint passthrough
     cdef int out_sample_size
@@ -31,6 +40,8 @@ cdef class Pump:
     cdef readonly uint64_t bad_audio
     cdef readonly uint64_t samples_in
 
+    cdef int _find_audio(self, const char *message, Py_ssize_t n, audio_text *found) except? -9
+    cdef bint _is_copied(self, Py_ssize_t length)
     cdef char *_reserve(self, Py_ssize_t size) except NULL
     cdef int _wrap(self, const char *text, Py_ssize_t n) except? -9
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9
@@ -43,6 +54,7 @@ cdef class Uplink(Pump):
     cdef int64_t backlog_limit
     cdef int64_t backlog_quantum
     cdef readonly uint64_t backlog_dropped
+    cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1
     cdef int hold(self) except -1
     cdef int _keep(self, bytes message) except -1
     cdef bytes release_first(self)
@@ -50,6 +62,9 @@ cdef class Uplink(Pump):
 cdef class Downlink(Pump):
     cdef public object on_item
     cdef fa_fifo queue
+    cdef fa_fifo retained
+    cdef bint retains
+    cdef readonly bint is_held
     cdef fa_playout_clock clock
     cdef int64_t lead
     cdef int64_t quantum
@@ -62,4 +77,7 @@ cdef class Downlink(Pump):
     cdef readonly uint64_t dropped
     cdef int _same_item(self)
     cdef int _meet_item(self) except -1
+    cdef int _trim(self, int64_t unheard) except -1
+    cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1
+    cdef int _note_sent(self, const uint8_t *audio, Py_ssize_t size, double now) except -1
     cdef int _emit(self, int64_t samples, double now) except -1

@@ -3,5 +3,6 @@
 from fastagent.afsm.graph import Graph
 from fastagent.afsm.machine import Limits, Machine, Outcome
 from fastagent.afsm.state import AFSMState, CallControl, StateResult
+from fastagent.afsm.voice import VoicePolicy
 
-__all__ = ["AFSMState", "CallControl", "Graph", "Limits", "Machine", "Outcome", "StateResult"]
+__all__ = ["AFSMState", "CallControl", "Graph", "Limits", "Machine", "Outcome", "StateResult", "VoicePolicy"]

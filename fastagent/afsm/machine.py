@@ -146,6 +146,8 @@ class Machine:
             # The text of a foreign exception may quote the caller, so only its kind and place are logged.
             _log.warning("call %s: state %r failed: %s", self._control.call_id, self.state, _place(error))
             say = SAY_FAILED
+        finally:
+            self._control.set_voice_policy(None)
         return Outcome("failed", say, self._result_or_nothing(), self.state)
 
     def result(self) -> dict[str, Any]:
@@ -195,6 +197,7 @@ class Machine:
         self.state = name
         if name not in self._states:
             self._states[name] = self._graph.states[name].bound_to(self._control)
+        self._control.set_voice_policy(self._states[name].voice_policy)
         if self._observer is not None:
             self._observer(from_state, name, reason)
 

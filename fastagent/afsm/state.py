@@ -5,6 +5,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, Self, TypedDict
 
+from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext
 from fastagent.errors import AgentError
 
@@ -55,6 +56,20 @@ class CallControl(Protocol):
     def announce(self, text: str) -> None:
         """Have the model act on ``text`` (words, or a task's JSON report) as soon as it may speak."""
 
+    def set_voice_policy(self, policy: VoicePolicy | None) -> None:
+        """Have the bot behave so from now on; None: as the agent does by default."""
+
+    def play_clip(self, name: str, *, loop: bool = False, interruptible: bool = True) -> None:
+        """Play a clip by its name, at the next pause in the talk.
+
+        Args:
+            loop: until the bot speaks again, like hold music.
+            interruptible: the caller may cut it short; not so where the law wants it heard.
+        """
+
+    def stop_clips(self) -> None:
+        """End what `play_clip` began."""
+
 
 class AFSMState:
     """One state: it reads an input, says something, and names the next state.
@@ -73,6 +88,8 @@ class AFSMState:
     name: str = ""
     description: str = ""
     allowed_transitions: Sequence[str] = ()
+    voice_policy: VoicePolicy | None = None
+    """How the bot behaves on the line while this state is current; None: as the agent does by default."""
 
     _call: CallControl | None = None
     _notes: deque[str] | None = None

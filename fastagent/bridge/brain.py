@@ -3,7 +3,8 @@
 It holds no JSON, no sample arithmetic and no ``await``, so every race of a call is a table test:
 
 - *barge-in*: drop the queue, tell the carrier that the caller speaks, close the playback, abort what the
-  carrier still holds, tell the model what was heard (in this order);
+  carrier still holds, tell the model what was heard (in this order). With ears of our own the bot is only
+  held at first, and goes on if the caller meant nothing by it (`media.bargein`);
 - *one response at a time*: `ResponseGate` decides when a create may go out;
 - *hang-up*: only after the last audio was heard;
 - *loss*: a lost model session is rebuilt from `ConversationHistory`; a lost carrier socket parks the call.
@@ -23,6 +24,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import assert_never
 
+from fastagent.bridge.clips import Clip, ClipPlayer
 from fastagent.bridge.commands import (
     BotSaid,
     CallerPressed,
@@ -37,6 +39,8 @@ from fastagent.bridge.farewell import Farewell
 from fastagent.bridge.history import ConversationHistory
 from fastagent.bridge.playback import BotPlayback
 from fastagent.bridge.responses import GateCounters, GateState, ResponseGate
+from fastagent.media.bargein import BargeIn, Decision, says_something
+from fastagent.media.digits import DigitMerger
 from fastagent.media.playout import Admission, PlayoutLedger
 from fastagent.stats import Counters
 from fastagent.wire import events as carrier
@@ -83,6 +87,8 @@ _DEAF_PHASES = frozenset({Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Ph
 SILENCE_PROMPTS_MAX = 2
 """How often a silent caller is asked whether they are there, before the call ends."""
 
+TALKED_OVER_KEPT = 8
+"""Utterances over the bot whose words are waited for."""
 HYPOTHESIS_CHARACTERS_MAX = 500
 """Each hypothesis repeats the utterance so far: beyond this length only the final transcript is told."""
 FUNCTION_ROUNDS_MAX = 16
@@ -125,6 +131,9 @@ class Bridge:
         counters: where oddities are counted.
         closes_when_heard: keep a playback open until its audio was heard: for a carrier to which closing
             it may mean silence.
+        barge_in: decides by our own ears whether the caller stops the bot; None leaves that to the model.
+        turn_silence_s: where the session detects no turns, our own ears do: how long after the caller's last
+            sound their turn is over.
         now: monotonic seconds; the call begins.
     """
 
@@ -138,9 +147,12 @@ class Bridge:
         limits: BridgeLimits | None = None,
         counters: Counters | None = None,
         closes_when_heard: bool = False,
+        barge_in: BargeIn | None = None,
+        turn_silence_s: float = 0.5,
         now: float = 0.0,
     ) -> None:
         self.counters = Counters() if counters is None else counters
+        self.barge_in = barge_in
         self.limits = limits or BridgeLimits()
         self.history = ConversationHistory()
         self._ledger = ledger
@@ -154,6 +166,15 @@ class Bridge:
         """No session can be had any more."""
         self._was_greeted = False
         self._caller_is_speaking = False
+        self._is_speech_reported = False
+        """The carrier was told that the caller speaks, and not yet that they stopped."""
+        self._talks_over = False
+        """What the caller says began over the bot, and has not taken the turn."""
+        self._talked_over: list[str] = []
+        """Items that began so; their words may still take the turn."""
+        self._turn_silence_s = turn_silence_s
+        self._turn_end: float | None = None
+        """When the caller's turn is over, unless they speak again."""
         self._is_create_crossed = False
         """A create was on its way when the caller began to speak."""
         self._owes_answer = False
@@ -175,6 +196,8 @@ class Bridge:
             closes_when_heard=closes_when_heard,
             close_margin_s=self.limits.close_margin_s,
         )
+        self._clips = ClipPlayer(ledger)
+        self._digits = DigitMerger()
         self._items_of_session: set[str] = set()
         """Items whose audio the current session made: no other can be truncated in it."""
         self._response_followed: str | None = None
@@ -291,17 +314,19 @@ class Bridge:
         commands: list[Command] = []
         match event:
             case model.SpeechStarted():
-                commands += self._caller_starts(now)
+                commands += self._caller_starts(event.item_id, now)
             case model.SpeechStopped():
                 self._caller_is_speaking = False
-                self._owes_answer |= self._session.turn_detection.create_response
-                commands.append(carrier.ReportSpeech(carrier.SpeechPhase.STOPPED))
-                commands += self._gate.speech_stopped(now)
+                self._owes_answer |= self._is_turn_answered(now)
+                commands += self._report_stop()
+                commands += self._gate.speech_stopped(now, is_answered=self._is_turn_answered(now))
             case model.InputCommitted():
-                self._owes_answer |= self._session.turn_detection.create_response
+                self._owes_answer |= self._is_turn_answered(now)
                 commands.append(carrier.ReportSpeech(carrier.SpeechPhase.COMMITTED))
             case model.CallerTranscript():
                 commands += self._transcribe_caller(event)
+                if event.is_final:
+                    commands += self._weigh_words(event, now)
             case model.ResponseCreated():
                 commands += self._response_created(event, now)
             case model.BotTranscript():
@@ -325,33 +350,145 @@ class Bridge:
         else:
             self.history.receive(event)
 
-    def _caller_starts(self, now: float) -> list[Command]:
+    def _caller_starts(self, item_id: str, now: float) -> list[Command]:
         self._caller_is_speaking = True
         self._is_create_crossed = self._gate.state is GateState.REQUESTED
         self._function_rounds = 0
         self._gate.speech_started(now)
-        speaking = carrier.ReportSpeech(carrier.SpeechPhase.STARTED)
+        is_protected = self._clips.is_protected(now)
+        self._talks_over = (self.barge_in is not None or is_protected) and self._ledger.is_audible(now)
+        if self._talks_over:
+            # Our own ears decide what becomes of it: a model takes echo and "uh-huh" for speech, too.
+            if item_id:
+                self._talked_over = [*self._talked_over[1 - TALKED_OVER_KEPT :], item_id]
+            return self._report_start()
         if (
             not self._ledger.is_audible(now)
             and not self._playback.is_open
             and self._gate.active_response_id is None
         ):
-            return [speaking]
-        return self._cut(now, speaking)
+            return self._report_start()
+        return self._interrupt(now)
 
-    def _cut(self, now: float, speaking: carrier.ReportSpeech | None) -> list[Command]:
-        """Stop the bot. The queue is dropped first, by the ledger, before any message is made."""
-        cuts = self._ledger.cut(now, active_response_id=self._gate.active_response_id)
+    def _report_start(self) -> list[Command]:
+        if self._is_speech_reported:
+            return []
+        self._is_speech_reported = True
+        return [carrier.ReportSpeech(carrier.SpeechPhase.STARTED)]
+
+    def _report_stop(self) -> list[Command]:
+        if not self._is_speech_reported:
+            return []
+        self._is_speech_reported = False
+        return [carrier.ReportSpeech(carrier.SpeechPhase.STOPPED)]
+
+    def _is_turn_answered(self, now: float) -> bool:
+        """The model answers what it just heard by itself, and we want it to."""
+        is_unheeded = self._talks_over and self._ledger.is_audible(now)
+        return self._session.turn_detection.create_response and not is_unheeded
+
+    # The caller by our own ears
+
+    def caller_overlaps(self, now: float) -> list[Command]:
+        """The caller is heard over the bot, and it is not the bot's echo."""
+        if self.barge_in is None or self._phase in _DEAF_PHASES:
+            return []
+        if not self._ledger.is_audible(now):
+            # They went on where the bot ended: an ordinary turn.
+            self._talks_over = False
+            return []
+        if self._clips.is_protected(now) or self.barge_in.overlapped(now) is not Decision.HOLD:
+            return []
+        self.counters.note("holds")
+        self._ledger.hold(now)
+        return [*self._report_start(), *self._playback.abort()]
+
+    def caller_started(self, now: float) -> list[Command]:
+        """Speech begins. Where the model detects turns, that is its to say."""
+        if self._phase in _DEAF_PHASES or self._session.turn_detection.kind != "none":
+            return []
+        self._turn_end = None
+        if self._caller_is_speaking:
+            return []
+        return self._caller_starts("", now) + self._housekeeping(now)
+
+    def caller_stopped(self, now: float) -> list[Command]:
+        """Speech ends; the turn may be over."""
+        if self._caller_is_speaking and self._session.turn_detection.kind == "none":
+            self._turn_end = now + self._turn_silence_s
+        return []
+
+    def digit_heard(self, digit: str, now: float) -> list[Command]:
+        """A keypad tone in the audio."""
+        if self._phase in _DEAF_PHASES:
+            return []
+        return self._press(self._digits.heard(digit, now))
+
+    def _press(self, digits: str) -> list[Command]:
+        return [CallerPressed(digits)] if digits else []
+
+    def _judge_overlap(self, now: float) -> list[Command]:
+        if self.barge_in is None:
+            return []
+        match self.barge_in.advance(now):
+            case Decision.CUT:
+                return self._interrupt(now, is_silenced=True)
+            case Decision.RESUME:
+                return self._resume()
+            case Decision.NONE | Decision.HOLD:
+                return []
+
+    def _resume(self) -> list[Command]:
+        """The caller meant nothing by it: the bot goes on where it was held."""
+        self.counters.note("backchannels")
+        self._talks_over = True
+        self._ledger.release()
+        commands = self._report_stop()
+        return commands + self._playback.open() if self._ledger.is_queued else commands
+
+    def _weigh_words(self, event: model.CallerTranscript, now: float) -> list[Command]:
+        """The words of what was said over the bot may take the turn after all."""
+        if self.barge_in is None or event.item_id not in self._talked_over:
+            return []
+        self._talked_over.remove(event.item_id)
+        if not self._talks_over or self.barge_in.is_holding or self._clips.is_protected(now):
+            return []
+        if self.barge_in.said(event.text) is Decision.CUT and self._ledger.is_audible(now):
+            return self._interrupt(now) + self._want_response(now)
+        # A protected bot speaks on; what was said meanwhile is answered then.
+        is_owed = self.barge_in.policy.mode != "interruptible" and says_something(event.text)
+        return self._want_response(now) if is_owed else []
+
+    def _interrupt(self, now: float, *, is_silenced: bool = False) -> list[Command]:
+        """The caller takes the turn.
+
+        Args:
+            is_silenced: the carrier has dropped what it had already.
+        """
+        self.counters.note("barge_ins")
+        told_model = self._cut(now)
+        told_carrier: list[Command] = [*self._report_start()]
+        if not is_silenced:
+            told_carrier += self._playback.abort()
+        return told_carrier + told_model
+
+    def _cut(self, now: float) -> list[Command]:
+        """The bot's turn is over: drop what it still had to say; gives what the model must be told."""
+        detection = self._session.turn_detection
+        is_cancelled = detection.interrupt_response and detection.kind != "none" and self._caller_is_speaking
+        told = self._drop(now, active_response_id=self._gate.active_response_id)
+        cancel = None if is_cancelled else self._gate.cancel()
+        return told if cancel is None else [cancel, *told]
+
+    def _drop(self, now: float, *, active_response_id: str | None = None) -> list[Command]:
+        """Drop what is queued; of a response that is named, what is still to come, too."""
+        cuts = self._ledger.cut(now, active_response_id=active_response_id)
         commands: list[Command] = []
-        if speaking is not None:
-            self.counters.note("barge_ins")
-            commands += [speaking, *self._playback.abort()]
-        self._playback.forget()
+        self._talks_over = False
+        self._clips.forget()
         self._farewell.disturb()
-        if not self._session.turn_detection.interrupt_response or self._session.turn_detection.kind == "none":
-            cancel = self._gate.cancel()
-            if cancel is not None:
-                commands.append(cancel)
+        if self.barge_in is not None:
+            self.barge_in.reset()
         for cut in cuts:
             is_known = cut.item_id in self._items_of_session
             if cut.audio_end_ms > 0:
@@ -362,24 +499,38 @@ class Bridge:
                 if is_known:
                     commands.append(model.DeleteItem(cut.item_id))
                 self.history.delete_item(cut.item_id)
-            commands.append(NoteInterruption(cut.item_id, cut.audio_end_ms))
+            if cut.received_ms:
+                commands.append(NoteInterruption(cut.item_id, cut.audio_end_ms))
         return commands
 
     def _response_created(self, event: model.ResponseCreated, now: float) -> list[Command]:
+        was_asked_for = self._gate.state is GateState.REQUESTED
         commands: list[Command] = list(self._gate.created(event, now))
         if event.is_out_of_band:
             return commands
+        if self._talks_over and not was_asked_for and self._ledger.is_audible(now):
+            # The model answers what took no turn: not into the bot's own words.
+            self.counters.note("answers_declined")
+            return commands + self._decline(event.response_id)
         self._owes_answer = False
         is_crossed, self._is_create_crossed = self._is_create_crossed, False
-        if is_crossed and self._caller_is_speaking and self._session.turn_detection.interrupt_response:
+        if is_crossed and self._caller_is_speaking and self._may_interrupt:
             # We asked before the caller spoke, and the answer comes into the caller's words: not now. What
             # was asked for later goes on: the gate waited as long as it may, this speech may well be noise.
-            self._ledger.refuse_response(event.response_id)
-            cancel = self._gate.cancel()
-            if cancel is not None:
-                commands.append(cancel)
-            commands += self._want_response(now)
+            commands += self._decline(event.response_id) + self._want_response(now)
         return commands
+
+    @property
+    def _may_interrupt(self) -> bool:
+        """What the caller says goes before what the bot says."""
+        if self.barge_in is None:
+            return self._session.turn_detection.interrupt_response
+        return self.barge_in.policy.mode == "interruptible"
+
+    def _decline(self, response_id: str) -> list[Command]:
+        self._ledger.refuse_response(response_id)
+        cancel = self._gate.cancel()
+        return [] if cancel is None else [cancel]
 
     def _transcribe_caller(self, event: model.CallerTranscript) -> list[Command]:
         if not event.is_final:
@@ -451,7 +602,7 @@ class Bridge:
                 is_ours = event.reason is carrier.EndReason.BOT
                 return self._end(self._outcome_of_hang_up if is_ours else _OUTCOMES[event.reason])
             case carrier.DtmfReceived():
-                commands.append(CallerPressed(event.digits))
+                commands += self._press("".join(self._digits.signalled(one, now) for one in event.digits))
             case carrier.PlaybackFinished():
                 if self._ledger.acknowledge(event.playback_id, now):
                     self._farewell.disturb()
@@ -469,7 +620,7 @@ class Bridge:
                 else:
                     commands += self._transfer_failed(now)
             case carrier.CallerStreamStopped():
-                commands += self._stream_stopped(now)
+                commands += self._end_turn(now)
             case carrier.PlaybackFailed():
                 self.counters.note("playback_failed")
             case carrier.IgnoredMessage():
@@ -486,13 +637,17 @@ class Bridge:
                 assert_never(event)
         return commands + self._housekeeping(now)
 
-    def _stream_stopped(self, now: float) -> list[Command]:
-        """The carrier stops within an utterance: without silence the model hears no end of it."""
+    def _end_turn(self, now: float) -> list[Command]:
+        """The caller's turn is over, and the model does not hear that by itself: their ears are ours, or the
+        carrier stopped within an utterance."""
         if not self._caller_is_speaking or not self._is_connected:
             return []
         self._caller_is_speaking = False
-        commands: list[Command] = [model.CommitInput(), carrier.ReportSpeech(carrier.SpeechPhase.STOPPED)]
+        self._turn_end = None
+        commands: list[Command] = [model.CommitInput(), *self._report_stop()]
         commands += self._gate.speech_stopped(now, is_answered=False)
+        if self._talks_over and self._ledger.is_audible(now):
+            return commands
         return commands + self._want_response(now)
 
     def _ask_silent_caller(self, count: int, now: float) -> list[Command]:
@@ -513,7 +668,10 @@ class Bridge:
             return self._end(self._outcome_of_hang_up)
         self.counters.note("carrier_lost")
         self._caller_is_speaking = False
-        commands = self._cut(now, None)
+        commands = self._cut(now)
+        self._playback.forget()
+        self._is_speech_reported = False
+        self._turn_end = None
         self._ledger.forget_playbacks()
         cancel = self._gate.cancel()
         if cancel is not None and cancel not in commands:
@@ -569,6 +727,10 @@ class Bridge:
             self._items_of_session.add(item_id)
         if self._phase in _DEAF_PHASES:
             self._ledger.refuse_response(response_id)
+        commands: list[Command] = []
+        if self._clips.is_looping and self._ledger.admits(response_id, item_id):
+            # Hold music ends where the talk goes on.
+            commands += [*self._drop(now), *self._playback.abort()]
         admission = self._ledger.open_item(response_id, item_id, content_index, now)
         if admission is not Admission.PLAYED:
             self.counters.note("stale_items")
@@ -576,7 +738,8 @@ class Bridge:
         self._farewell.disturb()
         # A model may tell its words before it speaks them; then the carrier's log can have them too.
         text = self._last_bot_text[1] if self._last_bot_text[0] == item_id else None
-        return True, self._playback.open(text)
+        is_held = self.barge_in is not None and self.barge_in.is_holding
+        return True, commands if is_held else commands + self._playback.open(text)
 
     def _leave_unheard(self, item_id: str) -> list[Command]:
         """An item of which the caller will hear nothing: the model must not think that it was said."""
@@ -585,7 +748,47 @@ class Bridge:
 
     def playout_drained(self, now: float) -> list[Command]:
         """The downlink's queue ran empty."""
+        return self._clips.go_on() + self._housekeeping(now)
+
+    # Clips
+
+    def play(self, clip: Clip, now: float, *, waits: bool) -> list[Command] | None:
+        """Play audio of our own.
+
+        Args:
+            waits: for a pause in the talk; else whatever the bot says is cut short for it.
+
+        Returns:
+            None when nobody would hear it, or too many clips wait already.
+        """
+        if self._phase is not Phase.TALKING:
+            return None
+        if waits:
+            return self._housekeeping(now) if self._clips.wait(clip) else None
+        commands: list[Command] = []
+        if self._ledger.is_audible(now) or self._gate.active_response_id is not None:
+            told_model = self._cut(now)
+            commands += [*self._playback.abort(), *told_model]
+        return commands + self._play(clip, now) + self._housekeeping(now)
+
+    def _play(self, clip: Clip, now: float) -> list[Command]:
+        self.counters.note("clips_played")
+        opened = self._playback.open()
+        return opened + self._clips.begin(clip, now)
+
+    def clip_inserted(self, playback_id: str, now: float) -> list[Command]:
+        """The downlink queued a clip."""
+        self._clips.inserted(playback_id, now)
         return self._housekeeping(now)
+
+    def stop_playing(self, now: float) -> list[Command]:
+        """End the clip that is heard, with all that is queued behind it; forget those that wait."""
+        is_playing = self._clips.is_playing(now)
+        self._clips.clear()
+        if self._phase is not Phase.TALKING or not is_playing:
+            return []
+        told_model = self._drop(now)
+        return [*self._playback.abort(), *told_model, *self._housekeeping(now)]
 
     # The agent
 
@@ -669,6 +872,10 @@ class Bridge:
         if self._phase is Phase.ENDED:
             return []
         commands: list[Command] = list(self._gate.advance(now))
+        commands += self._judge_overlap(now)
+        if self._turn_end is not None and now >= self._turn_end:
+            self._turn_end = None
+            commands += self._end_turn(now)
         if self._phase_deadline is not None and now >= self._phase_deadline:
             if self._phase is Phase.PARKED:
                 return commands + self._end("carrier_lost")
@@ -690,6 +897,9 @@ class Bridge:
         if self._phase is Phase.ENDED:
             return None
         deadlines = [self._gate.next_deadline(), self._phase_deadline, self._playback.close_deadline]
+        deadlines.append(self._turn_end)
+        if self.barge_in is not None:
+            deadlines.append(self.barge_in.next_deadline())
         if self._phase is Phase.LEAVING:
             deadlines.append(self._farewell.next_deadline())
         elif self._phase is Phase.TALKING:
@@ -711,6 +921,9 @@ class Bridge:
         if self._phase is Phase.LEAVING:
             commands += self._leave_when_heard(now)
         elif self._phase is Phase.TALKING:
+            if self._clips.is_pending and not self.is_talk_going_on(now):
+                clip = self._clips.next_pending()
+                commands += self._play(clip, now) if clip is not None else []
             commands += self._replace_in_a_pause(now)
         return commands
 

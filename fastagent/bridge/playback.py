@@ -1,4 +1,4 @@
-"""The bot's playback as the carrier knows it: opened before its first sample, closed once nothing more comes."""
+"""The bot's playback as the carrier knows it: opened before its first sample, closed after its last."""
 
 from fastagent.bridge.commands import Command
 from fastagent.media.playout import PlayoutLedger
@@ -19,7 +19,12 @@ class BotPlayback:
     """
 
     def __init__(
-        self, ledger: PlayoutLedger, media: carrier.MediaOffer, *, closes_when_heard: bool, close_margin_s: float
+        self,
+        ledger: PlayoutLedger,
+        media: carrier.MediaOffer,
+        *,
+        closes_when_heard: bool,
+        close_margin_s: float,
     ) -> None:
         self._ledger = ledger
         self._media = media

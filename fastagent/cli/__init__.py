@@ -8,19 +8,21 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from fastagent import __version__
-from fastagent.cli import call, demo, local, serve
+from fastagent.cli import call, demo, local, play, recordings, serve
 from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, local)
+VERBS = (serve, demo, call, play, local, recordings)
 
 EPILOG = """\
 examples:
   fastagent demo                                        a whole spoken call, no key, no network
   fastagent serve fastagent.examples.appointment:agent  answer calls on this machine
   fastagent call --say "book an appointment"            ring a running server
+  fastagent play greeting.wav --session ID              play a file into a running call
   fastagent local --port 9100                           the embedded Realtime engine alone
+  fastagent recordings list DIR                         what was recorded
 
 Every verb has its own --help with examples.
 """

@@ -59,6 +59,12 @@ class DownlinkPositions(Protocol):
     def settle(self, now: float) -> None:
         """Take everything sent as heard."""
 
+    def hold(self, now: float) -> int:
+        """Send nothing more, and take back what was sent and not heard."""
+
+    def release(self) -> None:
+        """Go on where `hold` stopped."""
+
 
 class Admission(Enum):
     """What becomes of the audio of an item that begins."""
@@ -130,6 +136,11 @@ class PlayoutLedger:
         self._unfinished: list[_Playback] = []
         self._acknowledged = 0
         """Samples heard by the carrier's word."""
+
+    def admits(self, response_id: str, item_id: str) -> bool:
+        """Whether `open_item` would have the item played."""
+        is_over = item_id in self._cut_items or response_id in self._cut_responses
+        return not is_over and response_id not in self._finished_responses
 
     def open_item(self, response_id: str, item_id: str, content_index: int, now: float) -> Admission:
         """Audio of an item begins, or goes on after another's."""
@@ -281,6 +292,29 @@ class PlayoutLedger:
         self._items.clear()
         self._downlink.cut(now)
         return cuts
+
+    def hold(self, now: float) -> None:
+        """The bot falls silent for a while; what the carrier had not played is to be played later."""
+        self._downlink.hold(now)
+        self._unfinished = [one for one in self._unfinished if one.expected_at <= now]
+
+    def release(self) -> None:
+        """The bot goes on at the sample where it was held."""
+        self._downlink.release()
+
+    @property
+    def is_queued(self) -> bool:
+        """Audio waits to leave."""
+        return self._downlink.is_queued
+
+    @property
+    def enqueued(self) -> int:
+        """Carrier samples taken in since the call began."""
+        return self._downlink.enqueued
+
+    def was_heard(self, position: int, now: float) -> bool:
+        """Whether everything up to a position, in carrier samples, was heard."""
+        return self._heard(now) >= position
 
     def _heard(self, now: float) -> int:
         return max(self._downlink.played(now - self._link_delay_s), self._acknowledged)

@@ -74,8 +74,14 @@ def build_uplink(
     )
 
 
-def build_downlink(plan: MediaPlan, media: MediaEnvelope, *, lead_ms: int, queue_limit_ms: int) -> Downlink:
-    """The pump from model to caller; its template is set when a playback opens."""
+def build_downlink(
+    plan: MediaPlan, media: MediaEnvelope, *, lead_ms: int, queue_limit_ms: int, retains: bool = False
+) -> Downlink:
+    """The pump from model to caller; its template is set when a playback opens.
+
+    Args:
+        retains: what was sent can be taken back until it was heard.
+    """
     caller, model = plan.offer.format, plan.model_format
     return Downlink(
         _spec(media),
@@ -87,4 +93,5 @@ def build_downlink(plan: MediaPlan, media: MediaEnvelope, *, lead_ms: int, queue
         b"",
         lead_ms=lead_ms,
         queue_limit_ms=queue_limit_ms,
+        retains=retains,
     )

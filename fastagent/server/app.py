@@ -1,9 +1,12 @@
 """The ASGI application: routes, and what all calls share."""
 
+import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,8 +20,13 @@ from fastagent.call import CallObserver, CallServices
 from fastagent.legs.model import ModelConnector
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
+from fastagent.media.detectors import DetectorName, SpeechDetector, build_detector
+from fastagent.media.ears import EarsPlan
+from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.auth import BearerTokens
 from fastagent.server.carriers import audiocodes_routes
+from fastagent.server.clip_library import ClipLibrary
+from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
 from fastagent.settings import Settings
 from fastagent.stats import Counters
@@ -26,6 +34,9 @@ from fastagent.wire.events import SessionOffered
 from fastagent.wire.openai_realtime import upgrade_request
 
 __all__ = ["Service", "build_app"]
+
+RECORDINGS_CLOSE_TIMEOUT_S = 5.0
+"""For the disk to take what was recorded; what it did not take by then is mended at the next start."""
 
 
 class Service:
@@ -49,6 +60,7 @@ class Service:
         self.counters = Counters()
         self.extra_routes = tuple(extra_routes)
         self.begun = time.monotonic()
+        self.clips = ClipLibrary(settings.clips_dir or None)
         self._agents = {agent.agent_id: agent for agent in agents}
         self._first = agents[0]
         connector = ModelConnector(
@@ -71,6 +83,9 @@ class Service:
             ),
             self.counters,
             tuple(observers),
+            _ears(settings),
+            self.clips,
+            _recordings(settings),
         )
         self.switchboard = Switchboard(self.services, self.choose_agent)
 
@@ -78,10 +93,45 @@ class Service:
         """The agent whose id is the bot's name at the carrier, else the first one."""
         return self._agents.get(offer.bot_name, self._first)
 
-    def close(self) -> None:
-        """Stop the shared timers."""
+    async def close(self) -> None:
+        """Stop the shared timers, and have the recordings published."""
         self.services.tick.close()
         self.services.watch.close()
+        if self.services.recordings is not None:
+            await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)
+
+
+def _ears(settings: Settings) -> EarsPlan:
+    """What every call listens for.
+
+    Raises:
+        ConfigurationError: the voice detector is not installed.
+    """
+    new_detector: Callable[[], SpeechDetector] | None = None
+    if settings.speech_detector != "native":
+        new_detector = partial(
+            build_detector,
+            cast(DetectorName, settings.speech_detector),
+            silero_weights=settings.silero_weights or None,
+        )
+        new_detector()  # better said at the start than in the first call
+    return EarsPlan(
+        hears_overlap=settings.barge_in == "local",
+        hears_turns=settings.turn_detection == "local",
+        hears_digits=settings.inband_dtmf,
+        preset=settings.speech_preset,
+        new_detector=new_detector,
+    )
+
+
+def _recordings(settings: Settings) -> RecordingWriter | None:
+    if not settings.recordings_dir:
+        return None
+    days = settings.recording_retention_days
+    limits = RecordingLimits(retention_s=days * 86_400 if days else None)
+    writer = RecordingWriter(Path(settings.recordings_dir), limits=limits)
+    writer.start()
+    return writer
 
 
 def build_app(service: Service) -> Starlette:
@@ -105,7 +155,7 @@ def build_app(service: Service) -> Starlette:
             "send_cap_bytes": service.settings.send_cap_bytes,
             "leg_watch": service.services.watch,
         }
-        service.close()
+        await service.close()
 
     async def unknown(websocket: WebSocket) -> None:
         # Starlette would answer 403, which says that something is there.
@@ -115,6 +165,7 @@ def build_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route("/health", health),
         *audiocodes_routes(service.services, service.switchboard, tokens),
+        *playback_routes(service.switchboard.find, service.clips, tokens, service.counters),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]

@@ -49,6 +49,13 @@ class Switchboard:
         """A call waits for its carrier: a fresh socket may be that, however full the house is."""
         return any(call.is_parked for call in self._calls.values())
 
+    def find(self, conversation_id: str) -> Call | None:
+        """The call of this id that is not over, whichever carrier brought it."""
+        for (_, known_id), call in self._calls.items():
+            if known_id == conversation_id and not call.is_over:
+                return call
+        return None
+
     def hold(self, socket: CarrierSocket, owner: str, carrier_settings: Mapping[str, Any]) -> None:
         """Wait on a fresh socket for the offer or resume that says whose it is."""
         deadline = asyncio.get_running_loop().call_later(

@@ -544,6 +544,8 @@ class PhoneLine:
         size = 2 * format.samples_in_ms(self.options.chunk_ms)
         pcm = self._next_speech(size, due_s)
         pcm += self._next_noise(size - len(pcm))
+        if self.options.echo_db is not None:
+            pcm = self._with_echo(pcm, due_s, format.sample_rate, self.options.echo_db)
         self._caller.append(max(due_s, self._caller.end_s), format.sample_rate, pcm)
         data = g711.ulaw_encode(pcm) if format.encoding is Encoding.MULAW else pcm
         if self.media.has_wav_header and (self._owes_header or self.options.repeats_wav_header):
@@ -551,6 +553,15 @@ class PhoneLine:
             self._owes_header = False
         self.chunks_sent += 1
         self._send_stream("userStream.chunk", audioChunk=base64.b64encode(data).decode())
+
+    def _with_echo(self, pcm: bytes, due_s: float, sample_rate: int, echo_db: float) -> bytes:
+        """The bot as the far end's microphone hears it, under what the caller says."""
+        own = np.frombuffer(pcm, dtype="<i2")
+        delay_s = (self.options.echo_delay_ms + self.options.chunk_ms) / 1000
+        bot = self._play.clock.track.read(due_s - delay_s, len(own), sample_rate)
+        mixed = own + bot * 10 ** (echo_db / 20)
+        heard: bytes = np.clip(mixed, -32768, 32767).astype("<i2").tobytes()
+        return heard
 
     def _next_speech(self, size: int, due_s: float) -> bytes:
         if not self._speech:

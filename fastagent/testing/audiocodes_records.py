@@ -90,6 +90,10 @@ class LineOptions:
     """When set, transfers fail with this reason code (``busy``, ``no-answer``, ``declined``, ``error``)."""
     comfort_noise_peak: int = 8
     """Largest sample of the noise between words, of 32767; 0 sends digital silence."""
+    echo_db: float | None = None
+    """How loud the bot comes back on the caller's stream, below 0; None for a line without echo."""
+    echo_delay_ms: int = 120
+    """How much later it does."""
     resume_recognition_timeout_s: float = 10.0
     """With ``bargeIn`` off, how long to wait for a bot that understood but says nothing."""
 

@@ -74,6 +74,21 @@ class Track:
             samples[position + skipped : position + skipped + len(clip)] = clip
         return samples.tobytes()
 
+    def read(self, start_s: float, count: int, sample_rate: int) -> npt.NDArray[np.int16]:
+        """``count`` samples from ``start_s`` on, of what was placed at this very rate; silence elsewhere."""
+        samples = np.zeros(count, dtype="<i2")
+        for segment in reversed(self._segments):
+            if segment.end_s <= start_s:
+                break
+            if segment.sample_rate != sample_rate:
+                continue
+            offset = round((segment.start_s - start_s) * sample_rate)
+            first, skipped = max(0, offset), max(0, -offset)
+            clip = np.frombuffer(bytes(segment.pcm[2 * skipped : 2 * (skipped + count)]), dtype="<i2")
+            clip = clip[: max(0, count - first)]
+            samples[first : first + len(clip)] = clip
+        return samples
+
     def _clips(self, origin_s: float, sample_rate: int) -> Iterator[tuple[int, npt.NDArray[np.int16]]]:
         for segment in self._segments:
             pcm = resample_clip(bytes(segment.pcm), segment.sample_rate, sample_rate)

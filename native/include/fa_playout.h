@@ -20,6 +20,11 @@ typedef struct {
 int fa_fifo_push(fa_fifo *f, const uint8_t *bytes, size_t n);
 /* Takes up to n bytes off the front; returns the count. An emptied queue gives large memory back. */
 size_t fa_fifo_pop(fa_fifo *f, uint8_t *out, size_t n);
+/* Takes up to n bytes off the front and forgets them. */
+void fa_fifo_drop(fa_fifo *f, size_t n);
+/* Puts the content of `front` before that of `f` and empties it. Returns 0, or -1 when memory is out (nothing
+ * is moved). */
+int fa_fifo_prepend(fa_fifo *f, fa_fifo *front);
 /* Drops everything and gives the memory back. */
 void fa_fifo_clear(fa_fifo *f);
 

@@ -1,6 +1,7 @@
 /* Which bodies a kernel may use on this processor, and the entry points of the AVX2 ones.
  *
- * The environment variable FASTAGENT_SIMD=scalar, read when the module is loaded, forbids all but scalar C.
+ * The environment variable FASTAGENT_SIMD=scalar, read when the module is loaded, forbids all but scalar C;
+ * FA_SCALAR leaves the choice out when compiling (the fuzz targets hold both against each other).
  */
 #ifndef FA_SIMD_H
 #define FA_SIMD_H
@@ -10,7 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FA_SCALAR)
 
 /* A kernel asks once, when it is loaded: FA_CHOOSE_AVX2 defines the answer as `use_avx2`. */
 static inline int fa_simd_has_avx2(void)

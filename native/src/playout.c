@@ -44,6 +44,41 @@ size_t fa_fifo_pop(fa_fifo *f, uint8_t *out, size_t n) {
     return n;
 }
 
+void fa_fifo_drop(fa_fifo *f, size_t n) {
+    if (n >= f->size) {
+        f->size = 0;
+        if (f->capacity > FIFO_KEPT)
+            fa_fifo_clear(f);
+        return;
+    }
+    f->head = (f->head + n) % f->capacity;
+    f->size -= n;
+}
+
+int fa_fifo_prepend(fa_fifo *f, fa_fifo *front) {
+    if (front->size == 0)
+        return 0;
+    if (f->size == 0) {
+        fa_fifo_clear(f);
+        *f = *front;
+        *front = (fa_fifo){0};
+        return 0;
+    }
+    /* What waits goes behind the front; then the two change places. */
+    size_t first = f->capacity - f->head < f->size ? f->capacity - f->head : f->size;
+    size_t front_size = front->size;
+    if (fa_fifo_push(front, f->bytes + f->head, first) < 0)
+        return -1;
+    if (fa_fifo_push(front, f->bytes, f->size - first) < 0) {
+        front->size = front_size;
+        return -1;
+    }
+    fa_fifo_clear(f);
+    *f = *front;
+    *front = (fa_fifo){0};
+    return 0;
+}
+
 void fa_fifo_clear(fa_fifo *f) {
     free(f->bytes);
     *f = (fa_fifo){0};

@@ -188,7 +188,8 @@ async def open_scene(
     witness = Witness()
     async with model:
         values: dict[str, Any] = {"port": 0, "realtime_url": model.url, "drain_timeout_s": 1.0}
-        values.update({"model_connect_timeout_s": 2.0}, **settings)
+        # The scripted model's own ears decide, unless a test gives the bridge some.
+        values.update({"model_connect_timeout_s": 2.0, "barge_in": "model"}, **settings)
         async with run_server(agent or FastAgent("bot"), Settings(**values), observers=[witness]) as server:
             yield Scene(server, model, witness)
 

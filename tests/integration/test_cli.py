@@ -120,7 +120,7 @@ def stop(server: subprocess.Popen[str], number: int) -> str:
     return rest
 
 
-@pytest.mark.parametrize("verb", [None, "serve", "demo", "call", "local"])
+@pytest.mark.parametrize("verb", [None, "serve", "demo", "call", "play", "local", "recordings"])
 def test_help_shows_usage_and_examples(verb, tmp_path):
     done = run(*filter(None, (verb, "--help")), cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")

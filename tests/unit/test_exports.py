@@ -19,7 +19,16 @@ import fastagent.tools
         (fastagent, {"AFSMState", "ConversationContext", "FastAgent", "__version__"}),
         (
             fastagent.afsm,
-            {"AFSMState", "CallControl", "Graph", "Limits", "Machine", "Outcome", "StateResult"},
+            {
+                "AFSMState",
+                "CallControl",
+                "Graph",
+                "Limits",
+                "Machine",
+                "Outcome",
+                "StateResult",
+                "VoicePolicy",
+            },
         ),
         (fastagent.agent, {"AgentSession", "FastAgent", "FunctionOutcome", "Task", "Transition"}),
         (

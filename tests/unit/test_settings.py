@@ -11,8 +11,9 @@ TOKEN = "correct-token-0123"
 NUMBERS = [
     entry
     for entry in dataclasses.fields(Settings)
-    if isinstance(entry.default, int | float) and entry.name != "port"
+    if isinstance(entry.default, int | float) and not isinstance(entry.default, bool) and entry.name != "port"
 ]
+MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days")
 
 
 def test_defaults_are_loopback_and_checked():
@@ -82,7 +83,7 @@ def test_value_that_cannot_work_is_refused_by_its_variable(variable, text):
 @pytest.mark.parametrize("entry", NUMBERS, ids=lambda entry: entry.name)
 def test_limits_and_waits_are_positive_and_finite(entry):
     variable = entry.metadata["variable"]
-    refused = ["-1"] + ([] if entry.name == "link_delay_ms" else ["0"])
+    refused = ["-1"] + ([] if entry.name in MAY_BE_ZERO else ["0"])
     if isinstance(entry.default, float):
         refused += ["nan", "inf", "-inf"]
     for text in refused:
@@ -133,3 +134,26 @@ def test_secrets_show_neither_in_repr_nor_in_errors():
 def test_process_environment_is_the_default(monkeypatch):
     monkeypatch.setenv("MAX_SESSIONS", "41")
     assert Settings.from_environment().max_sessions == 41
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", True), ("TRUE", True), ("on", True), ("0", False), ("no", False)]
+)
+def test_switches_are_read_as_people_write_them(text, value):
+    assert Settings.from_environment({"FASTAGENT_INBAND_DTMF": text}).inband_dtmf is value
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("FASTAGENT_INBAND_DTMF", "perhaps"),
+        ("FASTAGENT_BARGE_IN", "always"),
+        ("FASTAGENT_TURN_DETECTION", "vad"),
+        ("FASTAGENT_SPEECH_DETECTOR", "magic"),
+        ("FASTAGENT_SPEECH_PRESET", "loud"),
+        ("FASTAGENT_RECORDING_ENCODING", "mp3"),
+    ],
+)
+def test_a_value_outside_the_choices_is_refused_by_its_variable(variable, text):
+    with pytest.raises(ConfigurationError, match=variable):
+        Settings.from_environment({variable: text})

@@ -203,7 +203,7 @@ async def test_what_a_state_does_wrong_fails_the_run_politely(step, logged, capl
     assert logged in caplog.text
     assert "secret" not in caplog.text
     assert "four two" not in caplog.text
-    assert bench.control.method_calls == []
+    assert {name for name, *_ in bench.control.method_calls} <= {"set_voice_policy"}
 
 
 async def test_terminal_state_may_not_move_on():
