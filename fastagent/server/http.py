@@ -15,12 +15,16 @@ __all__ = ["HttpProtocol"]
 
 HEAD_BYTES_MAX = 16_384
 """A longer head is answered 431 (RFC 6585); one read of the socket may be finished first."""
+BODY_STEP_BYTES = 65_536
+"""A body that brings this much gets another deadline: a long upload is not a stuck one."""
 TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request is not whole ``handshake_timeout_s`` after it began."""
+    """Closes a connection whose request is not whole ``handshake_timeout_s`` after it began, or after the last
+    `BODY_STEP_BYTES` of its body."""
 
+    _body_bytes = 0
     _deadline: asyncio.TimerHandle | None = None
     _head_bytes = 0
     _is_in_head = True
@@ -55,8 +59,16 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """The head is whole; what may follow is a body."""
         self._is_in_head = False
-        self._head_bytes = 0
+        self._head_bytes = self._body_bytes = 0
         super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Bytes of a body: enough of them earn more time."""
+        self._body_bytes += len(body)
+        if self._body_bytes >= BODY_STEP_BYTES:
+            self._body_bytes = 0
+            self._expect_request()
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole."""

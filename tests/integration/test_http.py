@@ -8,6 +8,7 @@ import contextlib
 import gc
 import json
 import struct
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
@@ -21,6 +22,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 import fastagent.legs.watch
 from fastagent._native.listener import Leg
 from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.http import BODY_STEP_BYTES
 from fastagent.server.websocket import WebSocketProtocol
 from tests.integration.raw_peer import (
     BINARY,
@@ -498,6 +500,19 @@ def test_request_that_drips_is_cut_all_the_same(loop):
                         break
             else:
                 pytest.fail("the connection was never cut")
+
+
+def test_long_body_that_comes_steadily_is_not_cut(loop):
+    pieces = 6
+    with scene_of(loop, handshake_timeout_s=0.4) as scene, scene.peer() as peer:
+        peer.write(
+            b"POST /body HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n"
+            % (pieces * BODY_STEP_BYTES)
+        )
+        for _ in range(pieces):
+            time.sleep(0.15)  # the whole takes more than twice the time a request has
+            peer.write(b"x" * BODY_STEP_BYTES)
+        assert peer.answer().status == 200
 
 
 def test_request_that_is_whole_in_time_is_not_cut(loop):
