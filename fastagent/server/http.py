@@ -21,8 +21,10 @@ TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """Closes a connection whose request is not whole ``handshake_timeout_s`` after it began, or after the last
-    `BODY_STEP_BYTES` of its body."""
+    """Closes a connection whose request is not whole ``handshake_timeout_s`` after it began.
+
+    Each `BODY_STEP_BYTES` of its body count as another beginning.
+    """
 
     _body_bytes = 0
     _deadline: asyncio.TimerHandle | None = None

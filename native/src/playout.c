@@ -4,15 +4,27 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { FIFO_START = 4096, FIFO_KEPT = 16384 }; /* bytes: first allocation; most that an empty queue keeps */
+enum {
+    FIFO_STEP = 1024,    /* bytes: what small queues grow by, so that a call holds little more than it needs */
+    FIFO_SMALL = 65536,  /* beyond, the memory doubles */
+    FIFO_KEPT = 16384    /* most that an empty queue keeps */
+};
+
+static size_t room_for(size_t capacity, size_t needed) {
+    if (needed < FIFO_SMALL)
+        return (needed + needed / 8 + FIFO_STEP - 1) / FIFO_STEP * FIFO_STEP;
+    if (capacity < FIFO_SMALL)
+        capacity = FIFO_SMALL;
+    while (capacity < needed)
+        capacity *= 2;
+    return capacity;
+}
 
 int fa_fifo_push(fa_fifo *f, const uint8_t *bytes, size_t n) {
     if (n == 0)
         return 0;
     if (f->size + n > f->capacity) {
-        size_t capacity = f->capacity ? f->capacity : FIFO_START;
-        while (capacity < f->size + n)
-            capacity *= 2;
+        size_t capacity = room_for(f->capacity, f->size + n);
         uint8_t *grown = malloc(capacity);
         if (grown == NULL)
             return -1;
