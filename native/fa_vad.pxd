@@ -1,4 +1,4 @@
-from libc.stdint cimport int16_t, int64_t, uint32_t
+from libc.stdint cimport int8_t, int16_t, int64_t, uint32_t
 
 from fa_bands cimport FA_BANDS, fa_band_frame
 
@@ -9,6 +9,7 @@ cdef extern from "fa_vad.h" nogil:
         FA_VAD_UNITS
         FA_VAD_PITCH_HISTORY
         FA_VAD_PAST
+        FA_VAD_LINES
         FA_SPEECH_MS_MAX
 
     ctypedef struct fa_vad:
@@ -16,6 +17,7 @@ cdef extern from "fa_vad.h" nogil:
         float floor[FA_BANDS]
         float total_floor
         float past[FA_VAD_PAST][FA_BANDS]
+        int8_t lines[FA_VAD_PAST][FA_VAD_LINES]
         float lag
         int peak
         uint32_t frames

@@ -1,7 +1,8 @@
 /* From one stored form of audio to another: decode, resample, encode, over any chunking of the bytes.
  *
  * Bytes of an unfinished PCM16 sample are kept for the next chunk. With `riff` set, RIFF/WAVE headers at the
- * start of the stream (split over chunks or not) or at the start of any later chunk are skipped.
+ * start of the stream (split over chunks or not) or at the start of any later chunk of four bytes and more are
+ * skipped.
  */
 #ifndef FA_CONVERT_H
 #define FA_CONVERT_H
@@ -23,6 +24,7 @@ typedef struct {
     uint8_t carry_size;         /* 0 or 1 byte of an unfinished sample */
     uint8_t carry;
     uint8_t riff_seen;          /* the chunk's header was read, or there was none */
+    uint8_t has_begun;          /* the stream's start is known to be a header, or not */
     uint16_t header_size;       /* bytes of a header that is not whole yet */
     uint8_t header[FA_RIFF_HEADER_MAX];
     uint64_t samples_in;        /* whole samples converted since init, headers left out */

@@ -1,9 +1,9 @@
 /* Voice activity detector for the telephone band: how likely is it that a 20 ms frame holds speech?
  *
- * 34 measures of a frame (band levels over a tracked floor, shape of the spectrum, periodicity, narrow
- * lines, change) feed a recurrent layer of 24 gated units and one output. Causal, without look-ahead; all
- * state is in the struct, every output is a number from 0 to 1. Weights: fa_vad_weights.h, made by
- * native/train_vad.py.
+ * 36 measures of a frame (band levels over a tracked floor, shape of the spectrum, periodicity, narrow
+ * lines, whether they stay where they are, change) feed a recurrent layer of 32 gated units and one output.
+ * Causal, without look-ahead; all state is in the struct, every output is a number from 0 to 1. Weights:
+ * fa_vad_weights.h, made by native/train_vad.py.
  *
  * fa_speech turns the probabilities into the beginnings and ends of utterances.
  */
@@ -15,16 +15,18 @@
 
 #include "fa_bands.h"
 
-#define FA_VAD_MEASURES 34
-#define FA_VAD_UNITS 24
+#define FA_VAD_MEASURES 36
+#define FA_VAD_UNITS 32
 #define FA_VAD_PITCH_HISTORY 84 /* samples at 4 kHz before the frame's own 80 */
 #define FA_VAD_PAST 4           /* frames back that change is measured against */
+#define FA_VAD_LINES 116        /* spectrum bins that are compared with earlier ones */
 
 typedef struct {
     float unit[FA_VAD_UNITS];
     float floor[FA_BANDS];          /* log2 of the background's mean square per band */
     float total_floor;
     float past[FA_VAD_PAST][FA_BANDS]; /* log2 band levels of the last frames, a ring */
+    int8_t lines[FA_VAD_PAST][FA_VAD_LINES]; /* their spectra, each bin over its surroundings, a ring */
     float lag;                      /* last pitch period in samples at 4 kHz, 0 for none */
     int peak;                       /* bin of the last frame's strongest line */
     uint32_t frames;                /* since the start, saturating */

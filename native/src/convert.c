@@ -19,7 +19,7 @@ int fa_converter_init(fa_converter *c, int in_encoding, int in_rate, int out_enc
 
 void fa_converter_reset(fa_converter *c) {
     c->carry_size = 0;
-    c->riff_seen = 0;
+    c->riff_seen = c->has_begun = 0;
     c->header_size = 0;
     if (c->resamples)
         fa_resampler_reset(&c->resampler);
@@ -119,11 +119,16 @@ size_t fa_converter_process(fa_converter *c, const uint8_t *bytes, size_t n, uin
     if (!c->riff || c->riff_seen)
         return convert_bytes(c, bytes, n, out);
     size_t written = 0;
+    if (c->has_begun && c->header_size == 0 && n < 4) {
+        /* Too short to say that a header comes. At the stream's start it is worth waiting for more. */
+        c->riff_seen = 1;
+        return convert_bytes(c, bytes, n, out);
+    }
     if (c->header_size == 0 && n > 0) {
         /* No more is looked at than a header that comes in pieces may have, so that chunking means nothing. */
         ptrdiff_t size = riff_header_size(bytes, n < FA_RIFF_HEADER_MAX ? n : FA_RIFF_HEADER_MAX);
         if (size >= 0) {
-            c->riff_seen = 1;
+            c->riff_seen = c->has_begun = 1;
             return convert_bytes(c, bytes + size, n - (size_t)size, out);
         }
     }
@@ -134,7 +139,7 @@ size_t fa_converter_process(fa_converter *c, const uint8_t *bytes, size_t n, uin
         if (size >= 0 || c->header_size == FA_RIFF_HEADER_MAX) {
             size_t kept = c->header_size;
             size_t skip = size > 0 ? (size_t)size : size == 0 ? 0 : kept;
-            c->riff_seen = 1;
+            c->riff_seen = c->has_begun = 1;
             c->header_size = 0;
             written = convert_bytes(c, c->header + skip, kept - skip, out);
         }
@@ -146,7 +151,7 @@ size_t fa_converter_flush(fa_converter *c, uint8_t *out) {
     int16_t tail[FA_RESAMPLE_FLUSH_ROOM];
     size_t n = c->resamples ? fa_resampler_flush(&c->resampler, tail) : 0;
     c->carry_size = 0;
-    c->riff_seen = 0;
+    c->riff_seen = c->has_begun = 0;
     c->header_size = 0;
     if (c->out_encoding == FA_PCM16) {
         memcpy(out, tail, n * 2);

@@ -1,7 +1,6 @@
 /* The voice activity detector: measures of a frame, a gated recurrent layer, and utterances.
  *
- * No call into the mathematics library: logarithms and sigmoids are short formulas that compilers vectorise,
- * so that the numbers are the same on every machine that rounds floats as IEEE 754 does.
+ * No call into the mathematics library: logarithms and sigmoids are short formulas that compilers vectorise.
  */
 #include "fa_vad.h"
 
@@ -24,6 +23,11 @@
 
 #define FIRST_BIN 6 /* 188 Hz: below it telephones carry hum, not speech */
 #define LAST_BIN 121
+/* Each bin over the mean of itself and its neighbours, in eighths of a log2 unit. */
+#define AROUND 3
+#define LINE_SCALE 8.0f
+#define LINE_MAX 127.0f
+
 #define LINE_BINS 2 /* a steady tone reaches this far to both sides under the window */
 
 /* Two lines that hold this share of the power are probably a tone; how much less likely speech then is. */
@@ -44,6 +48,8 @@
 #define EARLY_FRAMES 50
 
 _Static_assert(FA_VAD_PITCH_HISTORY >= PITCH_WINDOW + LAG_MAX + 1 - SLOW_SAMPLES, "room for the longest lag");
+_Static_assert(FIRST_BIN >= AROUND && LAST_BIN + AROUND < FA_SPECTRUM_BINS, "every line has neighbours");
+_Static_assert(FA_VAD_LINES == LAST_BIN - FIRST_BIN + 1, "a place for every line");
 _Static_assert((int64_t)PITCH_WINDOW * PITCH_MAGNITUDE * PITCH_MAGNITUDE < INT32_MAX, "sums fit");
 
 /* log2 of a normal positive number, within 1e-5: exponent, and a polynomial of the mantissa. */
@@ -176,6 +182,36 @@ static int strongest(const float *spectrum)
     return peak;
 }
 
+/* The fine structure of a spectrum: where its lines and gaps are, whatever its level and shape. */
+static void fine_structure(const float *logs, int8_t *lines)
+{
+    for (int i = 0; i < FA_VAD_LINES; i++) {
+        const float *x = logs + FIRST_BIN + i;
+        float sum = ((x[-3] + x[3]) + (x[-2] + x[2])) + ((x[-1] + x[1]) + x[0]);
+        float over = LINE_SCALE * (x[0] - sum * (1.0f / (2 * AROUND + 1)));
+        over = over > LINE_MAX ? LINE_MAX : over < -LINE_MAX ? -LINE_MAX : over;
+        lines[i] = (int8_t)over;
+    }
+}
+
+static int32_t lines_product(const int8_t *a, const int8_t *b)
+{
+    int32_t sum = 0;
+    for (int i = 0; i < FA_VAD_LINES; i++) {
+        sum += (int16_t)(a[i] * b[i]);
+    }
+    return sum;
+}
+
+/* How alike two fine structures are, from -1 to 1: the correlation, squared, with its sign. Lines that stay
+ * where they are are an instrument's; a voice's move. */
+static float likeness(const int8_t *a, const int8_t *b)
+{
+    float both = (float)lines_product(a, b);
+    float powers = (float)lines_product(a, a) * (float)lines_product(b, b);
+    return both * magnitude(both) / (powers + 1.0f);
+}
+
 static float follow(float floor, float level, uint32_t frames)
 {
     if (frames == 0) {
@@ -237,6 +273,12 @@ void fa_vad_measure(fa_vad *v, const int16_t *pcm, const fa_band_frame *f, float
     const float bins = LAST_BIN - FIRST_BIN + 1;
     float flatness = log_sum / bins - fast_log2(in_band / bins + 0.01f);
 
+    int8_t lines[FA_VAD_LINES];
+    fine_structure(logs, lines);
+    float like_40_ms = likeness(lines, v->lines[(v->frames + FA_VAD_PAST - 2) % FA_VAD_PAST]);
+    float like_80_ms = likeness(lines, v->lines[v->frames % FA_VAD_PAST]);
+    memcpy(v->lines[v->frames % FA_VAD_PAST], lines, sizeof lines); /* the oldest one's place */
+
     float share = 1.0f / (in_band + 1.0f);
     int peak = strongest(spectrum);
     float first_line = take_line(spectrum, peak) * share;
@@ -282,6 +324,8 @@ void fa_vad_measure(fa_vad *v, const int16_t *pcm, const fa_band_frame *f, float
     rest[11] = 0.25f * (fast_log2(loudest * (1.0f / SUBFRAME_SAMPLES) + 1.0f) - fast_log2(f->power + 1.0f));
     rest[12] = 0.25f * (fast_log2(below + 1.0f) - total);
     rest[13] = (float)crossings * (1.0f / FA_FRAME_SAMPLES);
+    rest[14] = like_40_ms;
+    rest[15] = like_80_ms;
 
     memcpy(v->past[v->frames % FA_VAD_PAST], level, sizeof level);
     if (v->frames < UINT32_MAX - FA_VAD_PAST) {

@@ -552,3 +552,13 @@ def test_drained_queue_is_empty_and_takes_audio_again():
         assert audio_of(pump.feed(delta(audio, f"item_{turn}"), now)) + drained(pump, now) == audio
         assert (pump.is_queued, pump.queued) == (False, 0)
     assert pump.sent == pump.enqueued == 120_000
+
+
+def test_first_letters_of_a_header_within_the_stream_are_audio():
+    pump = uplink("pcm16", 8000, "pcm16", 8000, has_wav_header=True)
+    heard = b"".join(
+        audio_of(message)
+        for chunk in (b"abcd", b"R", b"I", b"RIF", b"z")
+        if (message := pump.feed(said(chunk)))
+    )
+    assert heard == b"abcdRIRIFz"

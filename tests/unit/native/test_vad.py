@@ -1,6 +1,7 @@
 """The detector's promises: exact powers, the net of the header, deaf to tones, safe with anything."""
 
 import math
+from functools import cache
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -8,12 +9,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from benches.hearing import sounds, vad_report, voices
+from benches.hearing import music, sounds, vad_report, voices
 from fastagent._native import vad
 from tests.reference import vad_reference
 
 FRAME = voices.FRAME_SAMPLES
-PERIODICITY, FIRST_LINE, SECOND_LINE, CROSSINGS = 22, 26, 27, 33
+PERIODICITY, FIRST_LINE, SECOND_LINE, CROSSINGS, LIKE_40_MS, LIKE_80_MS = 22, 26, 27, 33, 34, 35
 """Places among the measures."""
 
 Preset = Literal["sensitive", "balanced", "strict"]
@@ -128,23 +129,62 @@ def test_crossings_follow_the_frequency() -> None:
     assert np.allclose(found, 2 * 1000 / 8000, atol=0.02)
 
 
+@pytest.mark.parametrize("lag", [LIKE_40_MS, LIKE_80_MS])
+def test_lines_that_stay_are_alike_and_those_that_move_are_not(lag: int) -> None:
+    def likeness(hz: NDArray[np.float64]) -> float:
+        turns = np.cumsum(hz) / voices.SAMPLE_RATE
+        lines = sum(np.sin(2 * np.pi * k * turns) for k in range(2, 15))
+        return float(
+            np.median(measures(voices.on_the_line(voices.at_level(np.asarray(lines), -20)))[10:, lag])
+        )
+
+    time = np.arange(100 * FRAME) / voices.SAMPLE_RATE
+    assert likeness(np.full(len(time), 220.0)) > 0.8
+    assert likeness(220 * 2 ** (0.4 * np.sin(2 * np.pi * 1.5 * time))) < 0.4
+    assert abs(np.median(measures(noise(100))[10:, lag])) < 0.1
+
+
 # What is heard
 
-NOBODY = {
-    name: part for name, part in vad_report.other_sounds().items() if name in ("dtmf", "dial", "ringback")
-}
+
+@cache
+def other_sounds() -> dict[str, list[Pcm]]:
+    return vad_report.other_sounds()
 
 
-@pytest.mark.parametrize("name", NOBODY)
+@pytest.mark.parametrize("name", ["dtmf", "dial", "ringback"])
 def test_network_and_keypad_tones_are_never_speech(name: str) -> None:
-    for pcm in NOBODY[name]:
+    for pcm in other_sounds()[name]:
         assert probabilities(pcm).max() < 0.5
 
 
-@pytest.mark.parametrize("name", ["clicks", "chords", "hold"])
+@pytest.mark.parametrize("name", ["clicks", "chords", "hold", "bands"])
 def test_clicks_and_music_are_rarely_speech(name: str) -> None:
-    scores = np.concatenate([probabilities(pcm) for pcm in vad_report.other_sounds()[name]])
+    scores = np.concatenate([probabilities(pcm) for pcm in other_sounds()[name]])
     assert np.mean(scores >= 0.5) <= 0.05
+
+
+@pytest.mark.parametrize("dbfs", [-38, -15])
+def test_instruments_that_training_never_met_are_rarely_speech(dbfs: float) -> None:
+    streams = [
+        voices.on_the_line(voices.telephone_band(voices.at_level(kind(8.0, seed), dbfs)), "alaw")
+        for kind in music.HELD_OUT_BANDS.values()
+        for seed in range(50, 54)
+    ]
+    scores = np.concatenate([probabilities(pcm) for pcm in streams])
+    assert np.mean(scores >= 0.5) <= 0.05
+
+
+def test_speech_is_heard_after_music_on_hold() -> None:
+    shares = []
+    for seed in range(4):
+        spoken = voices.conversation(voices.TEST_VOICES, 6.0, seed)
+        held = np.concatenate([music.band(10.0, 60 + seed), music.bells(10.0, 60 + seed)])
+        pcm = voices.on_the_line(np.concatenate([held, spoken.samples]))
+        scores = probabilities(pcm)[len(held) // FRAME :]
+        shares.append(np.mean(scores[voices.frame_labels(spoken.is_speech)] >= 0.5))
+    assert min(shares) > 0.6
+    assert np.mean(shares) > 0.8
 
 
 def test_speech_on_a_labelled_set_is_heard_as_well_as_promised() -> None:
