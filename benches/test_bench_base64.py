@@ -37,6 +37,13 @@ DECODERS: dict[str, Convert] = {
 }
 
 
+def describe(benchmark: BenchmarkFixture, work: str, size: str) -> None:
+    benchmark.group = f"base64 {work} {size}"
+    codec, kind, _ = size.split("-") if size.count("-") == 2 else ("", "", "")
+    if kind == "frame":
+        benchmark.extra_info.update(subject=f"base64 {work} {codec}", unit="20 ms frame")
+
+
 def measure(
     benchmark: BenchmarkFixture, convert: Callable[[bytes], Answer], source: bytes, raw_bytes: int
 ) -> Answer:
@@ -53,7 +60,7 @@ def measure(
 @pytest.mark.parametrize("engine", ENCODERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_encode(benchmark: BenchmarkFixture, size: str, engine: str) -> None:
-    benchmark.group = f"base64 encode {size}"
+    describe(benchmark, "encode", size)
     data = payload(SIZES[size])
     assert measure(benchmark, ENCODERS[engine], data, len(data)) == stdlib.b64encode(data)
 
@@ -61,13 +68,13 @@ def test_encode(benchmark: BenchmarkFixture, size: str, engine: str) -> None:
 @pytest.mark.parametrize("engine", DECODERS)
 @pytest.mark.parametrize("size", SIZES)
 def test_decode(benchmark: BenchmarkFixture, size: str, engine: str) -> None:
-    benchmark.group = f"base64 decode {size}"
+    describe(benchmark, "decode", size)
     data = payload(SIZES[size])
     assert measure(benchmark, DECODERS[engine], stdlib.b64encode(data), len(data)) == data
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_validate(benchmark: BenchmarkFixture, size: str) -> None:
-    benchmark.group = f"base64 validate {size}"
+    describe(benchmark, "validate", size)
     data = payload(SIZES[size])
     assert measure(benchmark, base64.validate, stdlib.b64encode(data), len(data)) == len(data)

@@ -33,6 +33,9 @@ def voiced(sample_rate: int) -> bytes:
     return (4000 * harmonics(np.arange(sample_rate // 2) / sample_rate)).astype("<i2").tobytes()
 
 
+LOST_GOAL_NS = 15_000
+
+
 def resembles(fill: bytes, sample_rate: int, samples: int) -> bool:
     """The voice's period divides no frame, so what was lost is the wave's own continuation."""
     time = (sample_rate // 2 + np.arange(samples)) / sample_rate
@@ -45,6 +48,7 @@ def resembles(fill: bytes, sample_rate: int, samples: int) -> bool:
 @pytest.mark.parametrize("engine", ["fastagent", "numpy"])
 def test_first_lost_frame(benchmark: BenchmarkFixture, sample_rate: int, engine: str) -> None:
     benchmark.group = f"conceal first lost 20 ms, {sample_rate // 1000} kHz"
+    benchmark.extra_info.update(implementation=engine, unit="20 ms frame", goal_ns=LOST_GOAL_NS)
     pcm, samples = voiced(sample_rate), sample_rate * PTIME_MS // 1000
     concealer = Concealer(sample_rate)
     history = np.frombuffer(pcm, dtype="<i2").astype(float)[-sample_rate * 60 // 1000 :]
@@ -68,6 +72,7 @@ def test_first_lost_frame(benchmark: BenchmarkFixture, sample_rate: int, engine:
 @RATES
 def test_further_lost_frame(benchmark: BenchmarkFixture, sample_rate: int) -> None:
     benchmark.group = f"conceal further lost 20 ms, {sample_rate // 1000} kHz"
+    benchmark.extra_info.update(unit="20 ms frame", goal_ns=LOST_GOAL_NS)
     pcm, samples = voiced(sample_rate), sample_rate * PTIME_MS // 1000
     concealer = Concealer(sample_rate)
 
@@ -86,6 +91,7 @@ def test_further_lost_frame(benchmark: BenchmarkFixture, sample_rate: int) -> No
 def test_good_frame(benchmark: BenchmarkFixture, sample_rate: int) -> None:
     """In place, as in a pump: a frame that arrived costs a copy into the history."""
     benchmark.group = f"conceal good 20 ms, {sample_rate // 1000} kHz"
+    benchmark.extra_info.update(unit="20 ms frame")
     frame = bytearray(voiced(sample_rate)[: 2 * sample_rate * PTIME_MS // 1000])
     before = bytes(frame)
     concealer = Concealer(sample_rate)

@@ -52,6 +52,9 @@ def frames(kind: str) -> list[bytes]:
 @pytest.mark.parametrize("kind", INPUTS)
 def test_frame(benchmark: BenchmarkFixture, kind: str, engine: str) -> None:
     benchmark.group = f"dtmf, 20 ms of {kind}"
+    benchmark.extra_info.update(
+        subject=f"dtmf {kind}", implementation=engine, unit="20 ms frame", goal_ns=1000
+    )
     fed = frames(kind)
     if engine == "fastagent":
         check = dtmf.Detector()
@@ -68,5 +71,6 @@ def test_frame(benchmark: BenchmarkFixture, kind: str, engine: str) -> None:
 def test_generator(benchmark: BenchmarkFixture) -> None:
     """Ten digits of 100 ms with pauses of 100 ms at 8 kHz."""
     benchmark.group = "dtmf, ten digits made"
+    benchmark.extra_info.update(subject="dtmf generator", unit="ten digits")
     out = benchmark(dtmf_tones, DIGITS, PCM16_8K)
     assert len(out) == 10 * 200 * 16

@@ -48,6 +48,13 @@ SCANNERS = {
 DECODERS: dict[str, Callable[[bytes], Any]] = {"orjson": orjson.loads, "json": json.loads}
 
 
+def describe(benchmark: BenchmarkFixture, work: str, wire: str, implementation: str) -> None:
+    """A carrier's message is one frame; a model's delta holds more."""
+    benchmark.group = f"{work} {wire}"
+    unit = "message" if wire == "realtime" else "20 ms frame"
+    benchmark.extra_info.update(subject=benchmark.group, implementation=implementation, unit=unit)
+
+
 def measure(benchmark: BenchmarkFixture, target: Callable[[bytes], Any], message: bytes) -> Any:
     """Time the target in batches: one call is not much longer than reading the clock."""
     return benchmark.pedantic(target, (message,), rounds=200, iterations=1000, warmup_rounds=5)  # type: ignore[no-untyped-call]
@@ -63,7 +70,7 @@ def audio_at(message: Any, path: tuple[str, ...]) -> bytes:
 @pytest.mark.parametrize("wire", SCANNERS)
 def test_scan(benchmark: BenchmarkFixture, wire: str) -> None:
     scanner, message, path = SCANNERS[wire]
-    benchmark.group = f"envelope {wire}"
+    describe(benchmark, "envelope", wire, "fastagent")
     match = measure(benchmark, scanner.scan, message)
     assert match is not None
     assert match.audio == audio_at(orjson.loads(message), path)
@@ -73,7 +80,7 @@ def test_scan(benchmark: BenchmarkFixture, wire: str) -> None:
 @pytest.mark.parametrize("wire", SCANNERS)
 def test_decode_whole(benchmark: BenchmarkFixture, wire: str, decoder: str) -> None:
     scanner, message, path = SCANNERS[wire]
-    benchmark.group = f"envelope {wire}"
+    describe(benchmark, "envelope", wire, decoder)
     decoded = measure(benchmark, DECODERS[decoder], message)
     match = scanner.scan(message)
     assert match is not None
@@ -83,12 +90,12 @@ def test_decode_whole(benchmark: BenchmarkFixture, wire: str, decoder: str) -> N
 @pytest.mark.parametrize("wire", SCANNERS)
 def test_utf8(benchmark: BenchmarkFixture, wire: str) -> None:
     message = SCANNERS[wire][1]
-    benchmark.group = f"utf8 {wire}"
+    describe(benchmark, "utf8", wire, "fastagent")
     assert measure(benchmark, is_utf8, message)
 
 
 @pytest.mark.parametrize("wire", SCANNERS)
 def test_utf8_by_bytes_decode(benchmark: BenchmarkFixture, wire: str) -> None:
     message = SCANNERS[wire][1]
-    benchmark.group = f"utf8 {wire}"
+    describe(benchmark, "utf8", wire, "bytes.decode")
     assert measure(benchmark, bytes.decode, message)

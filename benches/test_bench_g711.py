@@ -20,6 +20,7 @@ DATA = Path(__file__).parents[1] / "tests" / "data"
 
 FRAME = voice(8000, PTIME_MS)
 BLOCK = (voice(8000, 10_000) * (MEBIBYTE // 160_000 + 1))[:MEBIBYTE]
+FRAME_GOAL_NS = 90
 SIZES = {"frame-20ms": FRAME, "block-1MiB": BLOCK}
 
 Convert = Callable[[bytes], bytes]
@@ -51,6 +52,17 @@ def ours(law: str, direction: str) -> Convert:
     return convert
 
 
+NAMES: dict[Callable[..., Convert], str] = {ours: "fastagent", itu: "numpy-table", by_audioop: "audioop"}
+
+
+def describe(benchmark: BenchmarkFixture, work: str, size: str, implementation: str) -> None:
+    """One frame has a goal and counts in frames; a block is a subject of its own."""
+    benchmark.group = f"g711 {work} {size}"
+    if size == "frame-20ms":
+        benchmark.extra_info.update(subject=f"g711 {work}", unit="20 ms frame", goal_ns=FRAME_GOAL_NS)
+    benchmark.extra_info["implementation"] = implementation
+
+
 def measure(benchmark: BenchmarkFixture, convert: Convert, source: bytes, pcm_bytes: int) -> bytes:
     iterations, rounds = (2000, 50) if len(source) < MEBIBYTE // 4 else (20, 15)
     benchmark.extra_info["variant"] = g711.variant()
@@ -62,11 +74,11 @@ def measure(benchmark: BenchmarkFixture, convert: Convert, source: bytes, pcm_by
     return answer
 
 
-@pytest.mark.parametrize("engine", [ours, itu, by_audioop], ids=["fastagent", "numpy-table", "audioop"])
+@pytest.mark.parametrize("engine", NAMES, ids=NAMES.values())
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("law", ["ulaw", "alaw"])
 def test_encode(benchmark: BenchmarkFixture, law: str, size: str, engine: Callable[..., Convert]) -> None:
-    benchmark.group = f"g711 {law} encode {size}"
+    describe(benchmark, f"{law} encode", size, NAMES[engine])
     pcm = SIZES[size]
     codes = measure(benchmark, engine(law, "enc"), pcm, len(pcm))
     expected = itu(law, "enc")(pcm)
@@ -78,11 +90,11 @@ def test_encode(benchmark: BenchmarkFixture, law: str, size: str, engine: Callab
         assert codes == expected
 
 
-@pytest.mark.parametrize("engine", [ours, itu, by_audioop], ids=["fastagent", "numpy-table", "audioop"])
+@pytest.mark.parametrize("engine", NAMES, ids=NAMES.values())
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("law", ["ulaw", "alaw"])
 def test_decode(benchmark: BenchmarkFixture, law: str, size: str, engine: Callable[..., Convert]) -> None:
-    benchmark.group = f"g711 {law} decode {size}"
+    describe(benchmark, f"{law} decode", size, NAMES[engine])
     codes = itu(law, "enc")(SIZES[size])
     assert measure(benchmark, engine(law, "dec"), codes, 2 * len(codes)) == itu(law, "dec")(codes)
 

@@ -66,6 +66,10 @@ def test_put_and_get(
     benchmark: BenchmarkFixture, name: str, engine: Callable[[jitter_traces.Trace], Step]
 ) -> None:
     benchmark.group = f"jitter buffer, {name}"
+    peer = "fastagent" if engine is native else "heapq"
+    benchmark.extra_info.update(
+        subject=f"jitter put and get, {name}", implementation=peer, unit="20 ms frame"
+    )
     trace = next(trace for trace in jitter_traces.recorded() if trace.name == name)
     if engine is native:
         outcome = jitter_traces.play(trace)

@@ -48,6 +48,8 @@ def by_numpy() -> tuple[Feed, Answer]:
 @pytest.mark.parametrize("engine", [ours, by_numpy], ids=["fastagent", "numpy-sums"])
 def test_frame(benchmark: BenchmarkFixture, engine: Callable[[], tuple[Feed, Answer]]) -> None:
     benchmark.group = "level, 20 ms at 8 kHz"
+    name = "fastagent" if engine is ours else "numpy-sums"
+    benchmark.extra_info.update(subject="level meter", implementation=name, unit="20 ms frame")
     pcm = voice(8000, SECONDS * 1000)
     size = 2 * 8 * PTIME_MS
     frames = [pcm[i : i + size] for i in range(0, len(pcm), size)]
@@ -64,6 +66,7 @@ def test_frame(benchmark: BenchmarkFixture, engine: Callable[[], tuple[Feed, Ans
 
 def test_snapshot(benchmark: BenchmarkFixture) -> None:
     benchmark.group = "level, snapshot"
+    benchmark.extra_info.update(subject="level snapshot")
     meter = LevelMeter()
     meter.process(voice(8000, 1000), 0.0)
     figures = benchmark(meter.snapshot, 1.0)

@@ -143,6 +143,11 @@ def measure(benchmark: BenchmarkFixture, feed: Feed, message: bytes) -> None:
         benchmark.extra_info["us_per_message"] = round(benchmark.stats.stats.median * 1e6, 2)
 
 
+def describe(benchmark: BenchmarkFixture, way: str, source: Format, target: Format, engine: str) -> None:
+    forms = " to ".join(f"{encoding} {rate // 1000}k" for encoding, rate in (source, target))
+    benchmark.extra_info.update(subject=f"pump {way} {forms}", implementation=engine, unit="20 ms frame")
+
+
 def check(
     feed: Feed, message: bytes, source: Format, target: Format, duration_ms: int, template: Any
 ) -> None:
@@ -161,6 +166,7 @@ def check(
 @pytest.mark.parametrize(("source", "target"), UP, ids=lambda form: f"{form[0]}-{form[1] // 1000}k")
 def test_uplink_frame(benchmark: BenchmarkFixture, source: Format, target: Format, engine: str) -> None:
     benchmark.group = f"pump up {source[0]}@{source[1]} to {target[0]}@{target[1]}, {PTIME_MS} ms"
+    describe(benchmark, "up", source, target, engine)
     message = caller_message(source)
     make = up if engine == "fastagent" else lambda a, b: in_python(a, b, "audioChunk", APPEND)
     check(make(source, target), message, source, target, PTIME_MS, APPEND)
@@ -174,6 +180,8 @@ def test_uplink_frame(benchmark: BenchmarkFixture, source: Format, target: Forma
 @pytest.mark.parametrize(("source", "target"), DOWN, ids=lambda form: f"{form[0]}-{form[1] // 1000}k")
 def test_downlink_delta(benchmark: BenchmarkFixture, source: Format, target: Format, engine: str) -> None:
     benchmark.group = f"pump down {source[0]}@{source[1]} to {target[0]}@{target[1]}, {DELTA_MS} ms"
+    describe(benchmark, "down", source, target, engine)
+    benchmark.extra_info["units_per_call"] = DELTA_MS // PTIME_MS
     message = model_message(source)
     make = down if engine == "fastagent" else lambda a, b: in_python(a, b, "delta", PLAY)
     check(make(source, target), message, source, target, DELTA_MS, PLAY)
@@ -184,6 +192,7 @@ def test_downlink_delta(benchmark: BenchmarkFixture, source: Format, target: For
 def test_downlink_queue(benchmark: BenchmarkFixture, reads: int) -> None:
     """A second of audio at once, let out as the lead has room."""
     benchmark.group = "pump down, one second queued and let out"
+    benchmark.extra_info.update(subject=f"pump down queue {'paced' if reads > 1 else 'due'}", unit="second")
     text = base64.b64encode(voice(24_000, 1000)).decode()
     message = orjson.dumps(
         {

@@ -63,6 +63,11 @@ def hold_ms(feed: Feed, in_rate: int, out_rate: int) -> float:
 @pytest.mark.parametrize(("in_rate", "out_rate"), PAIRS)
 def test_frame(benchmark: BenchmarkFixture, in_rate: int, out_rate: int, engine: str) -> None:
     benchmark.group = f"resample {in_rate // 1000}->{out_rate // 1000} kHz, 20 ms"
+    benchmark.extra_info.update(
+        subject=f"resample {in_rate // 1000} to {out_rate // 1000} kHz",
+        implementation=engine,
+        unit="20 ms frame",
+    )
     held = hold_ms(ENGINES[engine](in_rate, out_rate), in_rate, out_rate)
     benchmark.extra_info["hold_ms"] = round(held, 1)
     benchmark.extra_info["variant"] = resample.variant()

@@ -8,14 +8,16 @@ Everything is mono at 8 kHz: samples are float64 arrays on the int16 scale, or i
 (dtype('float64'), True)
 """
 
+import ctypes
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
+import espeakng_loader
 import numpy as np
 import soxr
 from numpy.typing import NDArray
@@ -54,6 +56,7 @@ STEP_SAMPLES = 80
 BRIDGED_STEPS = 10
 """Gaps up to 100 ms are the closures of stops, not pauses."""
 SHORTEST_STEPS = 3
+SEED = 1
 
 Samples = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -207,6 +210,14 @@ def _espeak() -> Espeak:
     return Espeak()
 
 
+@cache
+def _seed_espeak() -> Callable[[int], None]:
+    """What espeak-ng's breath and flutter are drawn from; without it no two runs speak alike."""
+    seed = ctypes.CDLL(espeakng_loader.get_library_path()).espeak_ng_SetRandSeed
+    seed.argtypes, seed.restype = [ctypes.c_long], None
+    return seed
+
+
 @lru_cache(maxsize=512)
 def say(text: str, voice: str, speed: float = 1.0, pitch: float = 1.0) -> Utterance:
     """One text by one espeak-ng voice.
@@ -222,7 +233,9 @@ def say(text: str, voice: str, speed: float = 1.0, pitch: float = 1.0) -> Uttera
     if path.exists():
         pcm = np.load(path)
     else:
-        raw, rate = _espeak().render(text, voice, speed / pitch)
+        espeak = _espeak()
+        _seed_espeak()(SEED)
+        raw, rate = espeak.render(text, voice, speed / pitch)
         pcm = soxr.resample(raw, rate * pitch, SAMPLE_RATE, quality="HQ")
         CACHE.mkdir(parents=True, exist_ok=True)
         part = path.with_suffix(f".{id(pcm)}.part.npy")

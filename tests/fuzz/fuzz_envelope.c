@@ -1,27 +1,16 @@
 /* libFuzzer target: the envelope scanner, its unescaping and the UTF-8 validator on any bytes.
  *
- * The scalar bodies are linked beside the vector ones under other names and must agree with them in all.
- * The first input byte picks a spec and where the UTF-8 text is cut. The text is copied into a block of just
- * its size, so that reading one byte past it is caught. Built and run by
- * scripts/fuzz.
- *
- * With -DFA_FUZZ_MAIN in place of -fsanitize=fuzzer it reads the files given: for compilers without it.
+ * The scalar bodies must agree with the vector ones in all. The first input byte picks a spec and where the
+ * UTF-8 text is cut.
  */
+#include "fuzz.h"
+
 #include "fa_envelope.h"
 #include "fa_utf8.h"
-
-#include <stdlib.h>
-#include <string.h>
 
 int scalar_envelope_scan(const fa_envelope_spec *spec, const char *text, size_t n, fa_envelope_match *match);
 ptrdiff_t scalar_envelope_unescape(const fa_span *span, char *out);
 uint32_t scalar_utf8_advance(uint32_t state, const char *text, size_t n);
-
-#define REQUIRE(claim)  \
-    do {                \
-        if (!(claim))   \
-            abort();    \
-    } while (0)
 
 #define PATH1(a) {.key = {a}, .size = {sizeof(a) - 1}, .depth = 1}
 #define PATH2(a, b) {.key = {a, b}, .size = {sizeof(a) - 1, sizeof(b) - 1}, .depth = 2}
@@ -104,36 +93,14 @@ static void check_utf8(const char *text, size_t n, size_t cut)
     REQUIRE(whole == fa_utf8_advance(fa_utf8_advance(FA_UTF8_ACCEPT, text, cut), text + cut, n - cut));
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size == 0)
         return 0;
     const size_t n = size - 1;
-    char *text = malloc(n > 0 ? n : 1);
-    REQUIRE(text != NULL);
-    memcpy(text, data + 1, n);
+    char *text = fuzz_copy(data + 1, n, 0);
     check_scan(&SPECS[data[0] % (sizeof SPECS / sizeof SPECS[0])], text, n);
     check_utf8(text, n, data[0]);
-    free(text);
+    fuzz_drop(text, 0);
     return 0;
 }
-
-#ifdef FA_FUZZ_MAIN
-#include <stdio.h>
-
-int main(int argc, char **argv)
-{
-    static uint8_t input[1 << 16];
-    for (int i = 1; i < argc; i++) {
-        FILE *file = fopen(argv[i], "rb");
-        if (file == NULL)
-            return 1;
-        const size_t size = fread(input, 1, sizeof input, file);
-        fclose(file);
-        LLVMFuzzerTestOneInput(input, size);
-    }
-    return 0;
-}
-#endif
