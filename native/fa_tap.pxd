@@ -12,10 +12,7 @@ cdef extern from "fa_bargein.h" nogil:
     ctypedef struct fa_bargein:
         pass
     int fa_bargein_set_confirm_ms(fa_bargein *g, int confirm_ms)
-    void fa_bargein_rearm(fa_bargein *g)
     int fa_bargein_lag_ms(const fa_bargein *g)
-    uint32_t fa_bargein_speech_ms(const fa_bargein *g)
-    uint32_t fa_bargein_pause_ms(const fa_bargein *g)
 
 # No `nogil` here: what the ears find may be given to Python from within.
 cdef extern from "fa_tap.h":
@@ -66,4 +63,7 @@ cdef extern from "fa_tap.h":
     void fa_tap_caller_reset(fa_tap *t)
     int fa_tap_bot(fa_tap *t, const uint8_t *data, size_t n, double now_s)
     void fa_tap_cut(fa_tap *t, double now_s)
+    uint32_t fa_tap_spoken_ms(const fa_tap *t)
+    uint32_t fa_tap_quiet_ms(const fa_tap *t)
+    void fa_tap_rearm(fa_tap *t)
     void fa_tap_settle(fa_tap *t, double now_s)

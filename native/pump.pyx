@@ -444,7 +444,6 @@ cdef class Downlink(Pump):
         if self.tap is not None:
             self.tap.hear_bot(audio, size, now)
         if self.retains:
-            self._trim(self.clock.sent - fa_playout_played(&self.clock, now))
             if fa_fifo_push(&self.retained, audio, size) < 0:
                 raise MemoryError()
         return 0
@@ -546,6 +545,7 @@ cdef class Downlink(Pump):
             self.samples_in += samples
             self.received += samples
             self.enqueued += samples
+            self._trim(in_flight)
             self._tap_text(found.text, found.size, now)
             fa_playout_sent(&self.clock, samples, now)
             return self._wrap(found.text, found.size)
@@ -596,6 +596,7 @@ cdef class Downlink(Pump):
         cdef char *out = self._reserve(before + text + after + size)
         cdef char *audio = out + before + text + after
         fa_fifo_pop(&self.queue, <uint8_t *>audio, size)
+        self._trim(self.clock.sent - fa_playout_played(&self.clock, now))
         self._note_sent(<uint8_t *>audio, size, now)
         memcpy(out, PyBytes_AS_STRING(self.prefix), before)
         fa_base64_encode(<uint8_t *>audio, size, out + before)

@@ -40,10 +40,7 @@ from fa_tap cimport (
     FA_TAP_SPEECH_STARTED,
     FA_TAP_SPEECH_STOPPED,
     fa_bargein_lag_ms,
-    fa_bargein_pause_ms,
-    fa_bargein_rearm,
     fa_bargein_set_confirm_ms,
-    fa_bargein_speech_ms,
     fa_ears,
     fa_speech_options,
     fa_speech_preset,
@@ -55,7 +52,10 @@ from fa_tap cimport (
     fa_tap_event,
     fa_tap_init,
     fa_tap_open_ears,
+    fa_tap_quiet_ms,
+    fa_tap_rearm,
     fa_tap_settle,
+    fa_tap_spoken_ms,
 )
 
 from fastagent._native.level import LevelFigures
@@ -248,17 +248,16 @@ cdef class Tap:
         self.ears.detector_context = <void *>self
 
     def spoken_ms(self):
-        """Length of the caller's utterance over the bot, from its first sound to the last one heard."""
-        return fa_bargein_speech_ms(&self.ears.gate) if self.ears != NULL else 0
+        """How long the caller speaks over the bot, from the first sound to the last one heard."""
+        return fa_tap_spoken_ms(&self.tap)
 
     def quiet_ms(self):
         """Time since that last sound."""
-        return fa_bargein_pause_ms(&self.ears.gate) if self.ears != NULL else 0
+        return fa_tap_quiet_ms(&self.tap)
 
     def rearm(self):
         """Forget the utterance over the bot: the next one is told anew."""
-        if self.ears != NULL:
-            fa_bargein_rearm(&self.ears.gate)
+        fa_tap_rearm(&self.tap)
 
     @property
     def echo_lag_ms(self):

@@ -90,10 +90,13 @@ class Tap:
     @property
     def detector_faults(self) -> int: ...
     def spoken_ms(self) -> int:
-        """Length of the caller's utterance over the bot, from its first sound to the last one heard; 0: none."""
+        """How long the caller speaks over the bot, from the first sound to the last one heard; 0: they do not.
+
+        It holds after the utterance, until `rearm`; what follows before that counts with it.
+        """
 
     def quiet_ms(self) -> int:
-        """Time since that last sound."""
+        """Time since that last sound; a minute where there is none."""
 
     def rearm(self) -> None:
         """Forget the utterance over the bot: the next one is told anew."""

@@ -20,7 +20,7 @@ __all__ = ["BACKCHANNELS", "BargeIn", "BargeInPolicy", "CallerSpeech", "Decision
 
 BACKCHANNELS = frozenset(
     """
-    ah aha alright exactly good great hm hmm huh mhm mm mmhm mm-hm nice oh ok okay oui ja right si so sure uh
+    ah aha alright exactly good great hm hmm huh mhm mm mmhm mm-hm nice oh ok okay oui ja right si sí so sure uh
     uh-huh um umm well yeah yep yes
     """.split()  # noqa: SIM905 - a list of words reads better as words
 )
@@ -28,7 +28,7 @@ BACKCHANNELS = frozenset(
 CHECK_S = 0.02
 """While the bot is held, how often the caller's speech is looked at: once a frame."""
 HOLD_LIMIT_S = 1.5
-"""However the caller goes on, the bot is not held in doubt for longer."""
+"""Longer than any verdict takes while the caller's audio comes; without it the bot goes on."""
 
 
 class Decision(Enum):
@@ -93,10 +93,11 @@ class BargeIn:
         """Judge what is heard of a caller over whom the bot is held."""
         if self._check_at is None or now < self._check_at:
             return Decision.NONE
-        if self._speech.spoken_ms() >= self.policy.interrupt_ms or now >= self._held_until:
+        if self.policy.mode == "interruptible" and self._speech.spoken_ms() >= self.policy.interrupt_ms:
             self._check_at = None
             return Decision.CUT
-        if self._speech.quiet_ms() >= self.policy.quiet_ms:
+        is_over = self._speech.quiet_ms() >= self.policy.quiet_ms or now >= self._held_until
+        if is_over or self.policy.mode != "interruptible":
             self._check_at = None
             self._speech.rearm()
             return Decision.RESUME

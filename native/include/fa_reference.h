@@ -39,15 +39,21 @@ int fa_reference_next(fa_reference *r, double now_s, int16_t *pcm, int *audible)
 /* When the samples of a peer's stream were captured, from when they arrive.
  *
  * Arrivals are late by a wait that varies; the least wait of the last two to four seconds is taken for the
- * network's own, so that a stall followed by a burst moves nothing, and a stream that pauses for good is
- * followed.
+ * network's own, so that a stall followed by a burst moves nothing. A stream that goes on in real time later than
+ * it was by more than FA_STREAM_LATE_MS has lost audio: its new wait is taken after FA_STREAM_PROOF_MS. Until it
+ * is known which of the two it is, the clock is in doubt.
  */
+#define FA_STREAM_LATE_MS 120
+#define FA_STREAM_PROOF_MS 200
+
 typedef struct {
     int64_t samples;
     double wait_s;      /* arrival minus capture, of the promptest arrival lately */
     double window_s[2]; /* least wait of the last whole window and of the one that runs */
+    double late_since_s, late_wait_s;
+    int late_samples;   /* since the stream is late, its first chunk left out */
     int window_fill;    /* samples in the running window */
-    int is_running;
+    uint8_t is_running, is_in_doubt;
 } fa_stream_clock;
 
 void fa_stream_clock_init(fa_stream_clock *c);

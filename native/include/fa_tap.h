@@ -69,10 +69,12 @@ typedef struct {
     fa_tap_played_sink played_sink;
     void *detector_context, *sink_context;
     int64_t position; /* caller samples in whole frames */
+    int64_t over_begin, over_end; /* of what the caller says over the bot: first and last sound */
     int16_t frame[FA_FRAME_SAMPLES];
     uint16_t fill;
     uint8_t wants;
     uint8_t was_confirmed;
+    uint8_t is_followed; /* over_begin and over_end hold */
     uint8_t bot_rings; /* the bands of the bot hold a tail */
 } fa_ears;
 
@@ -104,6 +106,13 @@ void fa_tap_caller_reset(fa_tap *t);
 int fa_tap_bot(fa_tap *t, const uint8_t *bytes, size_t n, double now_s);
 /* What the far end had not played is dropped there. */
 void fa_tap_cut(fa_tap *t, double now_s);
+
+/* How long the caller speaks over the bot, from the first sound to the last, and how long ago that was. Both go on
+ * after the utterance, until fa_tap_rearm: then nothing was said, and nothing has been for long. */
+uint32_t fa_tap_spoken_ms(const fa_tap *t);
+uint32_t fa_tap_quiet_ms(const fa_tap *t);
+void fa_tap_rearm(fa_tap *t);
+#define FA_TAP_LONG_MS 60000
 
 /* Gives the bot's audio heard by `now_s` to who wants it, though no caller's frame comes. */
 void fa_tap_settle(fa_tap *t, double now_s);

@@ -75,6 +75,24 @@ double fa_stream_clock_take(fa_stream_clock *c, int n, double now_s) {
         c->is_running = 1;
         c->wait_s = c->window_s[0] = c->window_s[1] = wait_s;
     }
+    if (wait_s < c->wait_s + FA_STREAM_LATE_MS / 1000.0) {
+        c->is_in_doubt = 0;
+    } else if (!c->is_in_doubt) {
+        c->is_in_doubt = 1;
+        c->late_since_s = now_s;
+        c->late_wait_s = wait_s;
+        c->late_samples = 0;
+    } else {
+        c->late_samples += n;
+        if (wait_s < c->late_wait_s)
+            c->late_wait_s = wait_s;
+        double streamed_s = (double)c->late_samples / FA_REFERENCE_HZ;
+        if (streamed_s >= FA_STREAM_PROOF_MS / 1000.0 && now_s - c->late_since_s >= 0.8 * streamed_s) {
+            /* In real time, and no earlier: what is missing will not come. */
+            c->window_s[0] = c->window_s[1] = c->late_wait_s;
+            c->is_in_doubt = 0;
+        }
+    }
     if (wait_s < c->window_s[1])
         c->window_s[1] = wait_s;
     c->wait_s = fmin(c->window_s[0], c->window_s[1]);

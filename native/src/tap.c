@@ -3,6 +3,7 @@
 #include <math.h>
 #include <string.h>
 
+enum { FOLLOWED_PAUSE = FA_REFERENCE_HZ }; /* samples: words after a longer pause are counted from their own start */
 static const double SLOT_S = (double)FA_SLOT_SAMPLES / FA_REFERENCE_HZ;
 
 _Static_assert(FA_FRAME_SAMPLES == FA_SLOT_SAMPLES, "one clock for both directions");
@@ -67,7 +68,7 @@ static void drain(fa_ears *e, double now_s) {
         fa_tap_slot *s = &e->slots[slot % FA_TAP_SLOTS];
         if (audible && e->played_sink != NULL)
             e->played_sink(e->sink_context, pcm, slot);
-        if (!(e->wants & FA_TAP_OVERLAP) || (!audible && !e->bot_rings)) {
+        if (!(e->wants & (FA_TAP_OVERLAP | FA_TAP_SPEECH)) || (!audible && !e->bot_rings)) {
             s->power = -1;
             continue;
         }
@@ -79,10 +80,13 @@ static void drain(fa_ears *e, double now_s) {
     }
 }
 
+static int64_t slot_at(const fa_ears *e, double captured_s) {
+    return (int64_t)floor((captured_s - e->reference.begun_s) / SLOT_S) - 1;
+}
+
 /* What was played while a frame of the caller's was captured; NULL for nothing. */
-static const fa_band_frame *played_at(const fa_ears *e, double captured_s, fa_band_frame *frame) {
-    int64_t slot = (int64_t)floor((captured_s - e->reference.begun_s) / SLOT_S) - 1;
-    if (slot < 0 || slot >= e->reference.slots || slot < e->reference.slots - FA_TAP_SLOTS)
+static const fa_band_frame *played_at(const fa_ears *e, int64_t slot, fa_band_frame *frame) {
+    if (slot < 0 || slot >= e->reference.slots)
         return NULL;
     const fa_tap_slot *s = &e->slots[slot % FA_TAP_SLOTS];
     if (s->power < 0)
@@ -91,6 +95,21 @@ static const fa_band_frame *played_at(const fa_ears *e, double captured_s, fa_ba
     memcpy(frame->band, s->band, sizeof frame->band);
     frame->power = s->power;
     return frame;
+}
+
+/* Keeps when the caller's words over the bot began and when they were last heard. */
+static void follow_overlap(fa_tap *t, fa_ears *e, int is_confirmed) {
+    if (is_confirmed) {
+        int64_t begin = e->position - (int64_t)fa_bargein_onset_frames(&e->gate) * FA_FRAME_SAMPLES;
+        int is_anew = !e->was_confirmed && e->position - e->over_end > FOLLOWED_PAUSE;
+        if (!e->is_followed || is_anew)
+            e->over_begin = begin > 0 ? begin : 0;
+        e->over_end = e->position - (int64_t)fa_bargein_pause_ms(&e->gate) * FA_REFERENCE_HZ / 1000;
+        e->is_followed = 1;
+        if (!e->was_confirmed && e->wants & FA_TAP_OVERLAP)
+            tell(t, FA_TAP_OVERLAP_CONFIRMED, begin, 0);
+    }
+    e->was_confirmed = (uint8_t)is_confirmed;
 }
 
 static void listen_for_speech(fa_tap *t, fa_ears *e, double captured_s) {
@@ -103,14 +122,16 @@ static void listen_for_speech(fa_tap *t, fa_ears *e, double captured_s) {
     if (fa_dtmf_digit(&e->dtmf)) {
         /* A key is pressed: whatever the detector makes of the tone's edges, nobody speaks. */
         probability = 0;
-        fa_bargein_rearm(&e->gate);
+        fa_tap_rearm(t);
     }
-    if (e->wants & FA_TAP_OVERLAP) {
-        int verdict = fa_bargein_process(&e->gate, &caller, played_at(e, captured_s, &bot), probability);
-        if (verdict == FA_BARGEIN_CONFIRMED && !e->was_confirmed)
-            tell(t, FA_TAP_OVERLAP_CONFIRMED,
-                 e->position - (int64_t)fa_bargein_onset_frames(&e->gate) * FA_FRAME_SAMPLES, 0);
-        e->was_confirmed = verdict == FA_BARGEIN_CONFIRMED;
+    int64_t slot = slot_at(e, captured_s);
+    if (e->stream.is_in_doubt || slot < e->reference.slots - FA_TAP_SLOTS) {
+        /* It is not known what was played meanwhile: this may be echo, and is no proof of anything. */
+        if (fa_bargein_bot_audible(&e->gate))
+            probability = 0;
+    } else {
+        int verdict = fa_bargein_process(&e->gate, &caller, played_at(e, slot, &bot), probability);
+        follow_overlap(t, e, verdict == FA_BARGEIN_CONFIRMED);
         if (verdict == FA_BARGEIN_ECHO)
             probability = 0;
     }
@@ -138,12 +159,13 @@ static void listen_for_digits(fa_tap *t, fa_ears *e) {
 }
 
 static void hear(fa_tap *t, fa_ears *e, const int16_t *pcm, size_t n, double now_s) {
-    if (e->wants & FA_TAP_PLAYED)
+    if (e->wants & (FA_TAP_PLAYED | FA_TAP_OVERLAP | FA_TAP_SPEECH))
         drain(e, now_s);
     if (e->caller_sink != NULL)
         e->caller_sink(e->sink_context, pcm, n, now_s);
     if (!(e->wants & (FA_TAP_SPEECH | FA_TAP_OVERLAP | FA_TAP_DTMF)))
         return;
+    double captured_s = fa_stream_clock_take(&e->stream, (int)n, now_s);
     while (n) {
         size_t room = FA_FRAME_SAMPLES - e->fill;
         size_t piece = n < room ? n : room;
@@ -155,13 +177,9 @@ static void hear(fa_tap *t, fa_ears *e, const int16_t *pcm, size_t n, double now
             return;
         e->fill = 0;
         e->position += FA_FRAME_SAMPLES;
-        double captured_s = fa_stream_clock_take(&e->stream, FA_FRAME_SAMPLES, now_s);
-        if (e->wants & FA_TAP_OVERLAP)
-            drain(e, now_s);
-        if (e->wants & (FA_TAP_DTMF | FA_TAP_OVERLAP))
-            listen_for_digits(t, e);
+        listen_for_digits(t, e);
         if (e->wants & (FA_TAP_SPEECH | FA_TAP_OVERLAP))
-            listen_for_speech(t, e, captured_s);
+            listen_for_speech(t, e, captured_s - (double)n / FA_REFERENCE_HZ);
     }
 }
 
@@ -198,8 +216,30 @@ void fa_tap_caller_reset(fa_tap *t) {
     fa_stream_clock_init(&e->stream);
     fa_dtmf_reset(&e->dtmf);
     fa_bands_init(&e->caller_bands);
-    fa_bargein_rearm(&e->gate);
-    e->was_confirmed = 0;
+    fa_vad_reset(&e->vad);
+    fa_speech_reset(&e->speech);
+    e->position = 0;
+    fa_tap_rearm(t);
+}
+
+uint32_t fa_tap_spoken_ms(const fa_tap *t) {
+    const fa_ears *e = t->ears;
+    return e != NULL && e->is_followed ? (uint32_t)((e->over_end - e->over_begin) * 1000 / FA_REFERENCE_HZ) : 0;
+}
+
+uint32_t fa_tap_quiet_ms(const fa_tap *t) {
+    const fa_ears *e = t->ears;
+    if (e == NULL || !e->is_followed)
+        return FA_TAP_LONG_MS;
+    int64_t quiet = (e->position - e->over_end) * 1000 / FA_REFERENCE_HZ;
+    return quiet < FA_TAP_LONG_MS ? (uint32_t)quiet : FA_TAP_LONG_MS;
+}
+
+void fa_tap_rearm(fa_tap *t) {
+    if (t->ears == NULL)
+        return;
+    fa_bargein_rearm(&t->ears->gate);
+    t->ears->is_followed = t->ears->was_confirmed = 0;
 }
 
 int fa_tap_bot(fa_tap *t, const uint8_t *bytes, size_t n, double now_s) {
@@ -210,7 +250,7 @@ int fa_tap_bot(fa_tap *t, const uint8_t *bytes, size_t n, double now_s) {
         bytes += piece;
         n -= piece;
         fa_level_process(&t->bot_level, pcm, samples, now_s);
-        if (t->ears == NULL || !(t->ears->wants & (FA_TAP_OVERLAP | FA_TAP_PLAYED)))
+        if (t->ears == NULL || !(t->ears->wants & (FA_TAP_OVERLAP | FA_TAP_SPEECH | FA_TAP_PLAYED)))
             continue;
         fa_ears *e = t->ears;
         const int16_t *said = down(&e->bot_down, t->sample_rate, pcm, &samples, slow);

@@ -562,3 +562,28 @@ def test_first_letters_of_a_header_within_the_stream_are_audio():
         if (message := pump.feed(said(chunk)))
     )
     assert heard == b"abcdRIRIFz"
+
+
+@pytest.mark.parametrize("rate", [8000, 24_000])
+def test_hold_takes_back_all_that_was_not_heard(rate):
+    pump = downlink("pcm16", rate, "pcm16", rate, retains=True)
+    pump.on_item = lambda *_: True
+    for number in range(4):
+        assert pump.feed(delta(noise(rate // 10 * 2, number)), 1.0) is not None
+    assert pump.hold(1.05) == rate * 35 // 100
+    assert (pump.sent, pump.queued) == (rate * 5 // 100, rate * 35 // 100)
+    assert pump.due(1.1) is None, "nothing leaves while it is held"
+    pump.release()
+    whole = b"".join(noise(rate // 10 * 2, number) for number in range(4))
+    assert drained(pump, 1.1) == whole[rate // 10 :]
+
+
+def test_audio_of_our_own_is_queued_behind_the_rest():
+    pump = downlink(lead_ms=100, queue_limit_ms=1000)
+    pump.feed(delta(noise(1600)), 1.0)
+    assert pump.insert(b"\x11" * 800, 1.0)
+    assert not pump.insert(b"\x11" * 8000, 1.0), "beyond the limit"
+    assert pump.dropped == 1
+    assert drained(pump, 1.1).endswith(b"\x11" * 800)
+    with pytest.raises(ValueError, match="whole samples"):
+        downlink("pcm16", 8000, "pcm16", 8000).insert(b"abc", 1.0)

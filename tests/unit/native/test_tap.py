@@ -7,6 +7,7 @@ from fastagent._native.g711 import alaw_encode, ulaw_encode
 from fastagent._native.resample import Resampler
 from fastagent._native.tap import Heard, News, Tap
 from fastagent.local.prerendered import Prompts
+from fastagent.media.bargein import BargeIn, Decision
 
 RATE = 8000
 FRAME = 160
@@ -118,6 +119,71 @@ def test_echo_that_comes_in_a_burst_after_a_stall_is_still_echo() -> None:
     assert [one for one in tap.take_news() if one.kind is Heard.OVERLAP_CONFIRMED] == []
 
 
+@pytest.mark.parametrize("gap_s", [1.0, 3.0])
+@pytest.mark.parametrize("echo_db", [-10.0, -20.0])
+def test_echo_after_a_stretch_of_lost_audio_is_still_echo(gap_s: float, echo_db: float) -> None:
+    bot = long_speech(BOT_TEXT, 14)
+    echo = np.concatenate([np.zeros(1120, np.int16), scaled(bot, echo_db)])[: len(bot)] + noise(len(bot))
+    tap = Tap("mulaw", RATE)
+    tap.open_ears(0.0, overlap=True)
+    said, heard = (frames(ulaw_encode(one.astype("<i2").tobytes()), FRAME) for one in (bot, echo))
+    for number, (mouth, ear) in enumerate(zip(said, heard, strict=True)):
+        now = number * 0.02
+        tap.bot(mouth, now)
+        if not 6.0 <= now < 6.0 + gap_s:
+            tap.caller(ear, now + 0.02)
+    assert [one for one in tap.take_news() if one.kind is Heard.OVERLAP_CONFIRMED] == []
+
+
+def hold_verdict(chunk_frames: int, ms: int) -> Decision:
+    """What a bot held by ``ms`` of the caller's voice does, the audio coming in chunks of so many frames."""
+    words = speech("Are you still there?")
+    begins = int(np.argmax(np.abs(words) > 2000))
+    line = noise(4 * RATE)
+    line[RATE : RATE + ms * 8] += words[begins : begins + ms * 8]
+    tap = Tap("mulaw", RATE)
+    tap.open_ears(0.0, overlap=True)
+    barge_in = BargeIn(tap)
+    size = chunk_frames * FRAME
+    for number, chunk in enumerate(frames(ulaw_encode(line.astype("<i2").tobytes()), size)):
+        now = (number + 1) * chunk_frames * 0.02
+        tap.caller(chunk, now)
+        if any(one.kind is Heard.OVERLAP_CONFIRMED for one in tap.take_news()):
+            barge_in.overlapped(now)
+        for step in range(chunk_frames):  # the timer goes on between two chunks
+            decision = barge_in.advance(now + step * 0.02 + 0.001)
+            if decision is not Decision.NONE:
+                return decision
+    return Decision.NONE
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 2, 3, 5, 10])
+def test_a_short_sound_lets_the_bot_go_on_whatever_the_chunks(chunk_frames: int) -> None:
+    assert hold_verdict(chunk_frames, 260) is Decision.RESUME
+
+
+@pytest.mark.parametrize("chunk_frames", [1, 2, 3, 5, 10, 25])
+def test_a_sentence_takes_the_turn_whatever_the_chunks(chunk_frames: int) -> None:
+    assert hold_verdict(chunk_frames, 1000) is Decision.CUT
+
+
+def test_utterances_begin_anew_with_the_stream() -> None:
+    tap = Tap("mulaw", RATE)
+    tap.open_ears(0.0, speech=True, detector=lambda frame: 1.0)
+    for number in range(50):
+        tap.caller(b"\x10" * FRAME, number * 0.02)
+    tap.reset_caller()
+    for number in range(50):
+        tap.caller(b"\x10" * FRAME, 5 + number * 0.02)
+    assert [one.kind for one in tap.take_news()] == [Heard.SPEECH_STARTED, Heard.SPEECH_STARTED]
+
+
+def test_echo_begins_no_utterance() -> None:
+    bot = long_speech(BOT_TEXT, 8)
+    echo = np.concatenate([np.zeros(1120, np.int16), scaled(bot, -15)])[: len(bot)] + noise(len(bot))
+    assert listen(echo, bot, speech=True) == []
+
+
 def test_utterances_begin_and_end() -> None:
     words = speech(CALLER_TEXT)
     line = noise(len(words) + 3 * RATE)
@@ -130,7 +196,7 @@ def test_utterances_begin_and_end() -> None:
 def test_spoken_and_quiet_tell_of_the_utterance_over_the_bot() -> None:
     tap = Tap("mulaw", RATE)
     tap.open_ears(0.0, overlap=True)
-    assert (tap.spoken_ms(), tap.quiet_ms()) == (0, 0)
+    assert (tap.spoken_ms(), tap.quiet_ms()) == (0, 60_000)
     words = speech("Are you still there?")
     line = np.concatenate([noise(RATE), words, noise(RATE // 2)])
     most = 0
@@ -138,8 +204,10 @@ def test_spoken_and_quiet_tell_of_the_utterance_over_the_bot() -> None:
         tap.caller(frame, number * 0.02)
         most = max(most, tap.spoken_ms())
     assert 400 <= most <= len(words) // 8 + 200
+    assert tap.quiet_ms() == pytest.approx(500, abs=150), "it counts on after the utterance"
+    assert tap.spoken_ms() == most, "and so does what was said"
     tap.rearm()
-    assert tap.spoken_ms() == 0
+    assert (tap.spoken_ms(), tap.quiet_ms()) == (0, 60_000)
 
 
 def test_digits_are_found_in_the_audio() -> None:
