@@ -132,7 +132,8 @@ static void listen_for_speech(fa_tap *t, fa_ears *e, double captured_s) {
     } else {
         int verdict = fa_bargein_process(&e->gate, &caller, played_at(e, slot, &bot), probability);
         follow_overlap(t, e, verdict == FA_BARGEIN_CONFIRMED);
-        if (verdict == FA_BARGEIN_ECHO)
+        /* While the bot is heard, only what is surely somebody else's begins an utterance. */
+        if (verdict != FA_BARGEIN_CONFIRMED && fa_bargein_bot_audible(&e->gate))
             probability = 0;
     }
     if (e->wants & FA_TAP_SPEECH) {

@@ -137,7 +137,7 @@ def test_echo_after_a_stretch_of_lost_audio_is_still_echo(gap_s: float, echo_db:
 
 def hold_verdict(chunk_frames: int, ms: int) -> Decision:
     """What a bot held by ``ms`` of the caller's voice does, the audio coming in chunks of so many frames."""
-    words = speech("Are you still there?")
+    words = long_speech("Are you still there?", 4)
     begins = int(np.argmax(np.abs(words) > 2000))
     line = noise(4 * RATE)
     line[RATE : RATE + ms * 8] += words[begins : begins + ms * 8]
