@@ -1,9 +1,9 @@
 """Trains the voice activity detector and writes its weights as ``native/include/fa_vad_weights.h``.
 
 Run ``python native/train_vad.py`` (needs numpy, scipy, a C compiler and, for espeak-ng,
-``pip install 'fastagent[local]'``) and commit the header. On two quiet cores it takes six minutes: one
-and a half for the clips, the rest on one core. ``--human FOLDER`` also learns from recorded prompts: WAV
-files of clean speech, 8 kHz mono PCM16, in any folders below; the committed weights are made without it.
+``pip install 'fastagent[local]'``) and commit the header. On two cores it takes six to eight minutes: two for
+the clips, the rest on one core. ``--human FOLDER`` also learns from recorded prompts: WAV files of clean
+speech, 8 kHz mono PCM16, in any folders below; the committed weights are made without it.
 
 What it learns from is made by `benches.hearing.training_set` from fixed seeds: clips of one side of a call.
 In most of them one of `voices.TRAIN_VOICES` speaks, through a random telephone (band, tilt, reverberation,
@@ -21,8 +21,8 @@ into the weights.
 
 Two runs on one machine write the same bits, however many processes make the clips: espeak-ng is seeded and
 renders into a cache of its own, in one order. The first line printed holds a digest of the clips. Another
-espeak-ng, compiler or BLAS writes other weights that detect alike: between such runs AUC on recorded people
-moved by 0.02 and the share of recorded music called speech by 3 points.
+espeak-ng, compiler or BLAS, like another seed, writes other weights that detect alike: over three such runs
+AUC on recorded people stayed within 0.005 and the share of recorded music called speech within 2.5 points.
 """
 
 import argparse

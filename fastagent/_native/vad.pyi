@@ -1,7 +1,8 @@
 """Is somebody speaking? Band powers, a probability per 20 ms frame of 8 kHz audio, and utterances.
 
-All of it is causal: a frame's answer needs nothing after the frame. The numbers are the same on every
-machine. One object serves one stream; calls from several threads are serialised by the GIL.
+All of it is causal: a frame's answer needs nothing after the frame. The same build gives the same numbers
+from run to run; compilers that fuse multiplications and additions may change their last digits. One object
+serves one stream; calls from several threads are serialised by the GIL.
 """
 
 from typing import Literal, Self, final
@@ -35,7 +36,8 @@ class VoiceDetector:
     """Probability of speech, frame by frame.
 
     A small recurrent net over the frame's band levels, spectrum, periodicity and change. It hears no speech
-    in keypad and network tones; see ``python -m benches.hearing.vad_report`` for how well it does.
+    in keypad and network tones and next to none in instrumental music; singing may count as speech. See
+    ``python -m benches.hearing.vad_report`` for how well it does.
     """
 
     def __new__(cls, *, preset: Literal["sensitive", "balanced", "strict"] = "balanced") -> Self:

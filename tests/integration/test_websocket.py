@@ -594,6 +594,6 @@ def test_caller_audio_takes_the_native_path_in_any_fragmentation(server, media_p
     while media_peer.receive().opcode != PONG:
         pass
     (call,) = server.service.switchboard._calls.values()
-    uplink = call._uplink
+    uplink = call._media.uplink
     assert (uplink.messages, uplink.samples_in, uplink.backlog_messages) == (1, 120, 1)
     end(media_peer)

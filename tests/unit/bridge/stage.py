@@ -175,3 +175,20 @@ def texts(commands: list[Command]) -> list[tuple[str, str]]:
 
 def without_items(commands: list[Command]) -> list[Command]:
     return [command for command in commands if not isinstance(command, model.CreateItem)]
+
+
+def is_speaking(stage: Stage) -> None:
+    stage.interrupt()
+
+
+def hears_the_bot(stage: Stage) -> None:
+    stage.says("i1", 250)
+
+
+def waits_for_the_model(stage: Stage) -> None:
+    stage.begins()
+
+
+def waits_for_a_function(stage: Stage) -> None:
+    stage.begins()
+    stage.model(function(), done())

@@ -82,12 +82,24 @@ def test_a_response_under_way_is_cancelled_when_the_turn_is_taken() -> None:
     assert not stage.downlink.is_queued, "late audio of what was cut is not played"
 
 
-def test_nobody_is_held_for_ever() -> None:
+def test_a_bot_held_while_the_callers_audio_stalls_goes_on() -> None:
     stage = talking()
     stage.brain.caller_overlaps(stage.now)
     stage.speech.spoken = 100
     stage.wait(2.0)
-    assert stage.brain.counters["barge_ins"] == 1
+    assert not stage.downlink.is_held
+    assert stage.brain.counters["barge_ins"] == 0
+
+
+def test_a_bot_that_becomes_protected_while_held_goes_on() -> None:
+    stage = talking()
+    stage.brain.caller_overlaps(stage.now)
+    assert stage.brain.barge_in is not None
+    stage.brain.barge_in.policy = PROTECTED
+    stage.speech.spoken = 1000
+    stage.wait(0.1)
+    assert not stage.downlink.is_held
+    assert stage.downlink.sent or stage.downlink.is_queued
 
 
 def test_audio_that_comes_while_held_waits() -> None:

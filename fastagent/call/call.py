@@ -1,0 +1,483 @@
+"""One call: carries the brain's commands out, runs timer and agent, and closes all in the end.
+
+Events come in synchronously from the legs; the brain's commands go out in the same callback. Only the agent's
+functions, the reading of clips and the connection to the model are tasks, held by the call and ended with it.
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+from fastagent._native.tap import Heard, News
+from fastagent.afsm.machine import Limits
+from fastagent.agent import AgentSession, FastAgent, Transition
+from fastagent.audio.formats import AudioFormat
+from fastagent.bridge import commands as asked
+from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
+from fastagent.bridge.commands import Command
+from fastagent.call.clips import CallClips
+from fastagent.call.control import AgentControl
+from fastagent.call.media import CallMedia
+from fastagent.call.model_keeper import ModelKeeper
+from fastagent.call.model_settings import session_settings
+from fastagent.call.observer import CallSummary, Observers
+from fastagent.call.recorder import CallRecorder
+from fastagent.call.services import CallServices
+from fastagent.legs.carrier import CarrierSocket
+from fastagent.media.bargein import BargeIn
+from fastagent.stats import Counters, TimeClasses
+from fastagent.wire import events as carrier
+from fastagent.wire.realtime_events import ModelCommand, ModelError, ModelEvent, Severity
+
+__all__ = ["Call"]
+
+logger = logging.getLogger("fastagent.call")
+
+AGENT_CLOSE_TIMEOUT_S = 2.0
+
+
+class Call:
+    """One conversation, over however many sockets it takes.
+
+    Args:
+        offer: the carrier's offer.
+        agent: who answers.
+        carrier_settings: what the carrier is configured with once the call stands.
+
+    Raises:
+        UnsupportedMediaError: no offered format is usable.
+    """
+
+    def __init__(
+        self,
+        offer: carrier.SessionOffered,
+        agent: FastAgent,
+        services: CallServices,
+        *,
+        codec: carrier.CarrierCodec,
+        carrier_settings: Mapping[str, Any],
+    ) -> None:
+        settings = services.settings
+        self._services = services
+        self._offer = offer
+        self._carrier_settings = carrier_settings
+        self._begun = time.monotonic()
+        ears = services.ears
+        self._media = CallMedia(offer.offers, codec, settings, ears, self._begun)
+        self._media.downlink.on_item = self._meet_item
+        self._media.tap.on_news = self._heard
+        self._counters = Counters()
+        self._observers = Observers(services.observers, self.call_id, self._counters)
+        control = AgentControl(
+            offer,
+            self._do,
+            self._start,
+            voice_policy=agent.voice_policy,
+            is_always_protected=settings.barge_in == "off",
+        )
+        self._session: AgentSession = agent.open(
+            control, limits=Limits(state_timeout_s=settings.default_timeout_s), on_transition=self._moved
+        )
+        self._bridge = Bridge(
+            self._media.ledger,
+            self._media.plan.offer,
+            session_settings(agent, self._session.tools, self._media.plan.model_format, settings),
+            greeting=agent.greeting,
+            limits=BridgeLimits(
+                resume_grace_s=settings.resume_grace_s,
+                max_call_s=settings.max_call_s,
+                model_session_limit_s=settings.model_session_limit_s,
+            ),
+            counters=self._counters,
+            closes_when_heard=codec.close_may_cut,
+            barge_in=BargeIn(self._media.tap) if ears.hears_overlap or settings.barge_in == "off" else None,
+            turn_silence_s=settings.turn_silence_ms / 1000,
+            now=self._begun,
+        )
+        self._clips = CallClips(
+            self.call_id,
+            self._bridge,
+            self._do,
+            self.carrier_format,
+            services.clips,
+            queue_limit_ms=settings.queue_limit_ms,
+            counters=self._counters,
+        )
+        control.connect(self._bridge, self._clips)
+        self._carrier: CarrierSocket | None = None
+        self._is_configured = False
+        self._frame_times = TimeClasses()
+        self._model = ModelKeeper(
+            self,
+            services.connector,
+            services.watch,
+            attempts=settings.model_connect_attempts,
+            retry_s=settings.model_connect_timeout_s,
+            frame_times=self._frame_times,
+        )
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcome = "error"
+        self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._recorder: CallRecorder | None = None
+        if services.recordings is not None:
+            self._recorder = control.recorder = CallRecorder(
+                services.recordings,
+                self.call_id,
+                self._media.tap,
+                encoding=settings.recording_encoding,
+                begun=self._begun,
+            )
+
+    @property
+    def call_id(self) -> str:
+        """The carrier's name for the conversation."""
+        return self._offer.conversation_id
+
+    # The call as an operator sees it
+
+    @property
+    def carrier_format(self) -> AudioFormat:
+        """What the carrier is played."""
+        return self._media.plan.offer.format
+
+    def play(
+        self,
+        clip_bytes: bytes,
+        *,
+        clip_id: str,
+        loop: bool = False,
+        when: Literal["now", "when_quiet"] = "when_quiet",
+        interruptible: bool = True,
+    ) -> str:
+        """Play samples in the carrier's format; gives the playback's id.
+
+        Args:
+            clip_id: what the clip is called, for the log.
+            loop: until the bot speaks again or `stop_playback`.
+            when: ``now`` cuts short what the bot says.
+            interruptible: the caller may cut it short by speaking.
+
+        Raises:
+            PlaybackRefusedError: the call cannot play now.
+        """
+        return self._clips.play(clip_bytes, loop=loop, when=when, interruptible=interruptible)
+
+    def stop_playback(self) -> None:
+        """End the clip that plays, and forget those that wait."""
+        self._clips.stop()
+
+    def hang_up(self, reason: str) -> None:
+        """End the call once everything said was heard."""
+        self._do(self._bridge.hang_up(reason, time.monotonic()))
+
+    # The call as the switchboard sees it
+
+    @property
+    def is_parked(self) -> bool:
+        """The carrier's socket is lost, and the call waits for another."""
+        return self._bridge.phase is Phase.PARKED
+
+    @property
+    def is_over(self) -> bool:
+        """Nothing more happens."""
+        return self._over.done()
+
+    @property
+    def media_name(self) -> str:
+        """The carrier's name of the format chosen."""
+        return self._media.plan.offer.name
+
+    @property
+    def duration_s(self) -> float:
+        """Since the call was offered."""
+        return time.monotonic() - self._begun
+
+    def take(self, socket: CarrierSocket) -> None:
+        """Answer on this socket: the call's first, or another after the first was lost."""
+        is_resume = self._carrier is not None or self._bridge.phase is Phase.PARKED
+        if is_resume:
+            self._leave_carrier()
+            self._media.reset_caller()
+        self._carrier = socket
+        socket.on_event = self._carrier_event
+        socket.on_lost = partial(self._carrier_lost, socket)
+        self._is_configured = False
+        socket.send(carrier.AcceptSession(self._media.plan.offer))
+        self._join_legs()
+        if is_resume:
+            self._do(self._bridge.carrier_resumed(time.monotonic()))
+
+    async def run(self) -> CallSummary:
+        """Live until the call is over; everything the call opened is closed then."""
+        self._model.start()
+        try:
+            self._schedule()
+            await asyncio.shield(self._over)
+        finally:
+            await self._model.stop()
+            await self._close()
+        summary = CallSummary(
+            self.call_id,
+            self._outcome,
+            self.duration_s,
+            self.media_name,
+            self._media.plan.is_passthrough,
+            tuple(self._session.transitions),
+            tuple(self._session.results),
+            dict(self._all_counters()),
+            self._frame_times,
+            self._media.tap.caller_level(time.monotonic()),
+            self._media.tap.bot_level(time.monotonic()),
+        )
+        self._observers.tell("ended", summary)
+        return summary
+
+    def end(self, outcome: str) -> None:
+        """End the call at once, telling the carrier: the process stops."""
+        if not self.is_over:
+            if self._carrier is not None:
+                self._carrier.send(carrier.HangUp("service stops"))
+            self._finish(outcome)
+
+    # Carrier
+
+    def _carrier_event(self, event: carrier.CarrierEvent) -> None:
+        if not self._is_configured and isinstance(event, carrier.CallMetadata | carrier.CallerStreamStarted):
+            self._is_configured = True
+            if self._carrier_settings:
+                self._do([carrier.ConfigureCall(self._carrier_settings)])
+        self._do(self._bridge.receive_carrier(event, time.monotonic()))
+
+    def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
+        if socket is not self._carrier:
+            return
+        logger.warning("call %s: carrier socket lost with %d", self.call_id, code)
+        self._leave_carrier()
+        self._do(self._bridge.carrier_lost(time.monotonic()))
+
+    def _leave_carrier(self) -> None:
+        socket, self._carrier = self._carrier, None
+        if socket is None:
+            return
+        socket.on_event, socket.on_lost = _ignore, _ignore
+        if socket.leg is not None:
+            self._frame_times.add(socket.leg.frame_times)
+            self._counters.note("carrier_protocol_errors", socket.leg.protocol_errors)
+            socket.leg.disconnect_pump()
+            socket.close()
+        self._services.tick.forget(self._media.downlink)
+        if self._model.socket is not None:
+            self._model.socket.leg.connect_pump(self._media.downlink, None)
+
+    # What the model's keeper reports
+
+    def is_talk_going_on(self, now: float) -> bool:
+        """Somebody speaks, is about to, or waits for a function."""
+        return self._bridge.is_talk_going_on(now)
+
+    def model_opened(self, lifetime_s: float | None) -> None:
+        """Another session is there: it is configured, and given what the caller said meanwhile."""
+        now = time.monotonic()
+        self._media.downlink.forget_item()
+        self._do(self._bridge.model_opened(now, lifetime_s=lifetime_s))
+        self.model_writable()
+        self._join_legs()
+
+    def model_event(self, event: ModelEvent) -> None:
+        """The brain decides."""
+        if isinstance(event, ModelError) and event.severity is not Severity.BENIGN:
+            # Its message may quote what was said; our own event's id tells what it is about.
+            code = event.code if event.code.isidentifier() else "unnamed"
+            ours = event.event_id or ""
+            of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
+            logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
+        commands = self._bridge.receive_model(event, time.monotonic())
+        if not isinstance(event, PASSIVE_EVENTS):
+            self._do(commands)
+
+    def model_writable(self) -> None:
+        """Caller audio of the gap goes out, now that the model can take it."""
+        if self._model.socket is not None:
+            self._model.socket.leg.send_backlog(self._media.uplink)
+
+    def model_queued(self) -> None:
+        """The shared tick sends what waits for its time."""
+        if self._carrier is not None and self._carrier.leg is not None:
+            self._services.tick.watch(self._media.downlink, self._carrier.leg, self._playout_drained)
+
+    def model_leaving(self) -> None:
+        """Caller audio is kept for the next session; bot audio that came already still plays to its end."""
+        if self._carrier is not None and self._carrier.leg is not None:
+            self._carrier.leg.connect_pump(self._media.uplink, None)
+
+    def model_lost(self) -> None:
+        """What was promised waits for the next session."""
+        self._counters.note("model_lost")
+        self._do(self._bridge.model_lost(time.monotonic()))
+
+    def model_failed(self) -> None:
+        """The call ends in the way the caller understands best."""
+        self._do(self._bridge.model_failed(time.monotonic()))
+
+    def _join_legs(self) -> None:
+        carrier_leg = self._carrier.leg if self._carrier is not None else None
+        model_leg = self._model.socket.leg if self._model.socket is not None else None
+        self._media.join(carrier_leg, model_leg)
+
+    # Media
+
+    def _heard(self, news: list[News]) -> None:
+        """What our own ears found."""
+        now = time.monotonic()
+        for one in news:
+            match one.kind:
+                case Heard.OVERLAP_CONFIRMED:
+                    self._do(self._bridge.caller_overlaps(now))
+                case Heard.SPEECH_STARTED:
+                    self._do(self._bridge.caller_started(now))
+                case Heard.SPEECH_STOPPED:
+                    self._do(self._bridge.caller_stopped(now))
+                case Heard.DIGIT:
+                    self._do(self._bridge.digit_heard(one.digit, now))
+
+    def _meet_item(self, response_id: str, item_id: str, content_index: int) -> bool:
+        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, time.monotonic())
+        self._do(commands)
+        return is_played
+
+    def _playout_drained(self) -> None:
+        self._do(self._bridge.playout_drained(time.monotonic()))
+
+    # Commands
+
+    def _do(self, commands: Sequence[Command]) -> None:
+        if commands:
+            self._carry_out(commands)
+        if self._media.downlink.is_queued:
+            self.model_queued()
+        self._schedule()
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
+        queue = deque(commands)
+        while queue:
+            command = queue.popleft()
+            match command:
+                case asked.RunFunction():
+                    self._start(self._run_function(command))
+                case asked.CallerSaid():
+                    self._session.caller_said(command.text)
+                    self._observers.tell("caller_said", self.call_id, command.text)
+                case asked.BotSaid():
+                    self._session.bot_said(command.text)
+                    self._observers.tell("bot_said", self.call_id, command.text)
+                case asked.CallerPressed():
+                    if not self._session.dtmf(command.digits):
+                        queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
+                case asked.NoteInterruption():
+                    logger.info("call %s: bot interrupted after %d ms", self.call_id, command.heard_ms)
+                case asked.InsertClip():
+                    now = time.monotonic()
+                    if not self._media.downlink.insert(command.audio, now):
+                        self._counters.note("clips_refused")
+                    queue.extend(self._bridge.clip_inserted(command.playback_id, now))
+                case asked.ReplaceModel():
+                    self._model.need()
+                case asked.EndCall():
+                    self._finish(command.outcome)
+                case carrier.OpenPlayback():
+                    if self._carrier is not None:
+                        self._carrier.send(command)
+                        template = self._carrier.codec.playback_template(command.playback_id)
+                        self._media.downlink.set_template(template.prefix, template.suffix)
+                case _ if isinstance(command, ModelCommand):
+                    if self._model.socket is not None:
+                        self._model.socket.send(command)
+                case _:
+                    queue.extend(self._send_carrier(command))
+
+    def _send_carrier(self, command: carrier.CarrierCommand) -> Sequence[Command]:
+        """Send what agents may ask for; what this carrier cannot do is refused here, not in its callback."""
+        if self._carrier is None:
+            return ()
+        try:
+            self._carrier.send(command)
+        except ValueError:
+            logger.error("call %s: %s cannot be sent", self.call_id, type(command).__name__)
+            self._counters.note("carrier_commands_refused")
+            if isinstance(command, carrier.TransferCall):
+                return self._bridge.receive_carrier(carrier.TransferStatus(answered=False), time.monotonic())
+        return ()
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Begin a task that is held by the call and ended with it."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _run_function(self, command: asked.RunFunction) -> None:
+        outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
+        now = time.monotonic()
+        self._do(
+            self._bridge.function_returned(
+                command.call_id, outcome.output, now, should_respond=outcome.should_respond
+            )
+        )
+
+    def _moved(self, transition: Transition) -> None:
+        logger.info(
+            "call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state
+        )
+        self._observers.tell("moved", self.call_id, transition)
+
+    # Time
+
+    def _schedule(self) -> None:
+        """Have `_advance` run by the brain's next deadline. A timer that is early stays: it looks again."""
+        deadline = None if self.is_over else self._bridge.next_deadline()
+        if deadline is not None and self._timer is not None and self._timer_at <= deadline:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if deadline is not None:
+            self._timer_at = deadline
+            delay_s = max(0.0, deadline - time.monotonic())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
+
+    def _advance(self) -> None:
+        self._timer = None
+        self._do(self._bridge.advance(time.monotonic()))
+
+    # The end
+
+    def _finish(self, outcome: str) -> None:
+        if not self.is_over:
+            self._outcome = outcome
+            self._over.set_result(None)
+
+    async def _close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._leave_carrier()
+        self._model.leave()
+        if self._recorder is not None:
+            self._recorder.close()
+        await self._session.close("call over", timeout_s=AGENT_CLOSE_TIMEOUT_S)
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _all_counters(self) -> Counters:
+        counters = Counters(self._counters)
+        self._media.count_into(counters)
+        return Counters({name: count for name, count in counters.items() if count})
+
+
+_ignore: Callable[..., None] = lambda *_: None  # noqa: E731 - a callback that does nothing, typed as any

@@ -1,0 +1,84 @@
+"""The native part of a call: pumps and tap, built for one offer and joined to whichever legs there are."""
+
+from fastagent._native.listener import Leg
+from fastagent._native.pump import Downlink, Uplink
+from fastagent._native.tap import Tap
+from fastagent.media.ears import EarsPlan, build_tap
+from fastagent.media.playout import PlayoutLedger
+from fastagent.media.pumps import MediaPlan, build_downlink, build_uplink, plan_media
+from fastagent.settings import Settings
+from fastagent.stats import Counters
+from fastagent.wire import events as carrier
+from fastagent.wire.openai_realtime import APPEND_TEMPLATE, AUDIO_MEDIA
+
+__all__ = ["CallMedia"]
+
+
+class CallMedia:
+    """What carries a call's audio.
+
+    Args:
+        offers: the media that the carrier offered.
+        codec: tells how the carrier's messages hold audio.
+        ears: what is listened for.
+        begun: when the call began, in monotonic seconds.
+
+    Raises:
+        UnsupportedMediaError: no offered format is usable.
+    """
+
+    def __init__(
+        self,
+        offers: tuple[carrier.MediaOffer, ...],
+        codec: carrier.CarrierCodec,
+        settings: Settings,
+        ears: EarsPlan,
+        begun: float,
+    ) -> None:
+        self.plan: MediaPlan = plan_media(offers)
+        self.uplink: Uplink = build_uplink(
+            self.plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms
+        )
+        # What may have to be taken back is better not sent long before its time.
+        sends_ahead = codec.cuts_reliably and not ears.hears_overlap
+        self.downlink: Downlink = build_downlink(
+            self.plan,
+            AUDIO_MEDIA,
+            lead_ms=settings.queue_limit_ms if sends_ahead else settings.lead_ms,
+            queue_limit_ms=settings.queue_limit_ms,
+            retains=ears.hears_overlap,
+        )
+        self.tap: Tap = build_tap(self.plan, ears, begun)
+        self.uplink.connect_tap(self.tap)
+        self.downlink.connect_tap(self.tap)
+        self.ledger = PlayoutLedger(
+            self.downlink,
+            self.plan.offer.format,
+            self.plan.model_format,
+            link_delay_ms=settings.link_delay_ms,
+        )
+
+    def join(self, carrier_leg: Leg | None, model_leg: Leg | None) -> None:
+        """Have what one leg receives go out on the other; what has no way out is kept."""
+        if carrier_leg is not None:
+            carrier_leg.connect_pump(self.uplink, model_leg)
+        if model_leg is not None:
+            model_leg.connect_pump(self.downlink, carrier_leg)
+
+    def reset_caller(self) -> None:
+        """The caller's audio begins anew, on another socket."""
+        self.uplink.reset()
+        self.tap.reset_caller()
+
+    def count_into(self, counters: Counters) -> None:
+        """Add what was counted on the way of the audio."""
+        counters.note("uplink_messages", self.uplink.messages)
+        counters.note("uplink_malformed", self.uplink.malformed)
+        counters.note("uplink_bad_audio", self.uplink.bad_audio)
+        counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped)
+        counters.note("downlink_messages", self.downlink.messages)
+        counters.note("downlink_bad_audio", self.downlink.bad_audio)
+        counters.note("downlink_stale", self.downlink.discarded)
+        counters.note("downlink_dropped", self.downlink.dropped)
+        counters.note("ears_dropped", self.tap.news_dropped)
+        counters.note("detector_faults", self.tap.detector_faults)
