@@ -134,6 +134,13 @@ class FastAgent:
         )
         """The function tools, flat, as the Realtime API takes them."""
 
+    @property
+    def protects_speech(self) -> bool:
+        """Some of what it says is not stopped by whatever the caller says."""
+        states = [state for task in self.tasks.values() for state in task.graph.states.values()]
+        policies = [self.voice_policy, *(state.voice_policy for state in states)]
+        return any(policy is not None and policy.barge_in != "interruptible" for policy in policies)
+
     def __repr__(self) -> str:
         return f"<FastAgent {self.agent_id!r} tasks={list(self.tasks)}>"
 

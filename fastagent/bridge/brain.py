@@ -34,6 +34,7 @@ from fastagent.stats import Counters
 from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
 from fastagent.wire.openai_realtime import UPDATE_SESSION_ID
+from fastagent.wire.realtime_errors import ACTIVE_RESPONSE_CODE
 
 __all__ = ["PASSIVE_EVENTS", "Bridge", "BridgeLimits", "Phase"]
 
@@ -151,12 +152,13 @@ class Bridge:
         commands = self.model_lost(now) if self._session.is_connected else []
         commands += self._session.opened(now, lifetime_s=lifetime_s)
         commands += self._gate.reset(now)
+        self._floor.session_opened(now)
         return commands + self._answers.begin(now)
 
     def model_lost(self, now: float) -> list[Command]:
         """The session is gone. What was sent to the caller plays on; what was promised waits for the next."""
-        self._answers.is_owed = self._answers.is_owed or self._answers.is_busy or self._floor.is_callers
-        self._floor.forget_turn()
+        is_interrupted = self._floor.session_lost()
+        self._answers.is_owed = self._answers.is_owed or self._answers.is_busy or is_interrupted
         self._session.lost()
         self._gate.suspend()
         self._response_followed = None
@@ -195,11 +197,11 @@ class Bridge:
             case model.SpeechStopped():
                 commands += self._floor.caller_stops(now)
             case model.InputCommitted():
-                commands += self._floor.turn_committed(now)
+                commands += self._floor.turn_committed(event.item_id, now)
             case model.CallerTranscript():
                 commands += self._transcripts.caller_said(event)
                 if event.is_final:
-                    commands += self._floor.words_known(event, now)
+                    commands += self._floor.words_known(event, self._transcripts.last_words, now)
             case model.ResponseCreated():
                 commands += self._floor.response_created(event, now)
             case model.BotTranscript():
@@ -264,6 +266,8 @@ class Bridge:
             return self.model_failed(now)
         if event.severity is model.Severity.FAULT and (event.event_id or "").startswith(UPDATE_SESSION_ID):
             return self._session.refused() or self.model_failed(now)
+        if event.code == ACTIVE_RESPONSE_CODE and event.event_id is None and self._gate.active_response_id:
+            self._floor.turn_refused(now)
         return list(self._gate.error(event, now))
 
     # The carrier's leg
@@ -300,9 +304,10 @@ class Bridge:
                 self.counters.note("playback_failed")
             case carrier.IgnoredMessage():
                 self.counters.note(f"carrier_ignored_{event.cause}")
+            case carrier.CallerStreamStarted():
+                self._floor.stream_restarted(now)
             case (
-                carrier.CallerStreamStarted()
-                | carrier.CallMetadata()
+                carrier.CallMetadata()
                 | carrier.CarrierNotice()
                 | carrier.SessionOffered()
                 | carrier.SessionResumed()
@@ -371,7 +376,8 @@ class Bridge:
 
     def playout_drained(self, now: float) -> list[Command]:
         """The downlink's queue ran empty."""
-        return self._floor.drained() + self._housekeeping(now)
+        self._floor.drained(now)
+        return self._housekeeping(now)
 
     # Clips
 
@@ -387,13 +393,10 @@ class Bridge:
         if self._phases.phase is not Phase.TALKING:
             return None
         if waits:
-            return self._housekeeping(now) if self._floor.play_later(clip) else None
+            if not self._floor.play_later(clip):
+                return None
+            return self._floor.end_music(now) + self._housekeeping(now)
         return self._floor.play(clip, now) + self._housekeeping(now)
-
-    def clip_inserted(self, playback_id: str, now: float) -> list[Command]:
-        """The downlink queued a clip."""
-        self._floor.clip_inserted(playback_id, now)
-        return self._housekeeping(now)
 
     def stop_playing(self, now: float) -> list[Command]:
         """End the clip that is heard, with all that is queued behind it; forget those that wait."""
@@ -436,7 +439,9 @@ class Bridge:
         return self._leave(command, now)
 
     def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
-        return self._housekeeping(now) if self._phases.leave(farewell, now) else []
+        if not self._phases.leave(farewell, now):
+            return []
+        return self._floor.end_music(now) + self._housekeeping(now)
 
     # Time
 
@@ -445,7 +450,8 @@ class Bridge:
         if self._phases.phase is Phase.ENDED:
             return []
         commands: list[Command] = list(self._gate.advance(now))
-        commands += self._floor.advance(now)
+        if self._phases.phase not in DEAF_PHASES:
+            commands += self._floor.advance(now)
         if self._phases.is_overdue(now):
             outcome = self._phases.outcome_of_silence()
             if outcome is not None:
@@ -463,8 +469,9 @@ class Bridge:
             self._phases.next_deadline(),
             self._gate.next_deadline(),
             self._playback.close_deadline,
-            *self._floor.deadlines(),
         ]
+        if self._phases.phase not in DEAF_PHASES:
+            deadlines += self._floor.deadlines()
         if self._phases.phase is Phase.TALKING:
             deadlines.append(self._session.next_deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -479,6 +486,8 @@ class Bridge:
             self._ledger.finish_response(self._response_followed or "", now)
             self._response_followed = self._gate.active_response_id
         commands += self._playback.close_when_done(now)
+        if self._phases.phase not in DEAF_PHASES:
+            commands += self._floor.settle(now)
         if self._phases.phase is Phase.LEAVING:
             commands += self._leave_when_heard(now)
         elif self._phases.phase is Phase.TALKING:
@@ -504,7 +513,8 @@ class Bridge:
         if self._session.is_gone:
             return False
         is_asked = self._answers.is_busy or self._answers.is_owed
-        return is_asked or self._functions.is_any_running or self._floor.is_callers
+        is_callers = self._floor.is_callers or self._floor.is_turn_expected
+        return is_asked or self._functions.is_any_running or is_callers
 
     def _leave_when_heard(self, now: float) -> list[Command]:
         is_more_to_come = self._playback.is_open or self._is_more_to_come

@@ -3,7 +3,6 @@
 from collections import deque
 from dataclasses import dataclass, field
 
-from fastagent.bridge.commands import Command, InsertClip
 from fastagent.media.playout import PlayoutLedger
 
 __all__ = ["PENDING_MAX", "Clip", "ClipPlayer"]
@@ -67,30 +66,33 @@ class ClipPlayer:
         """Take the first that waits."""
         return self._pending.popleft() if self._pending else None
 
-    def begin(self, clip: Clip, now: float) -> list[Command]:
+    def begin(self, clip: Clip, now: float) -> None:
         """Play a clip behind what is queued."""
         self._current = clip
         self._at = 0
         self._ledger.open_item(clip.playback_id, clip.playback_id, 0, now)
-        return self.go_on()
+        self.go_on(now)
 
-    def inserted(self, playback_id: str, now: float) -> None:
-        """The downlink took a piece of a clip in."""
-        if self._current is None or self._current.playback_id != playback_id:
+    def go_on(self, now: float) -> None:
+        """Queue the next piece: the queue ran empty, and the end of the one before is still under way."""
+        clip = self._current
+        if clip is None or not self._is_more_to_come:
             return
+        if self._at >= len(clip.audio):
+            self._at = 0
+        self._queue(clip, clip.audio[self._at : self._at + clip.piece_bytes], now)
+
+    def make_way(self, now: float) -> None:
+        """Somebody else's audio is to be queued: behind all of the clip."""
+        if self._current is not None and not self._current.is_looped and self._is_more_to_come:
+            self._queue(self._current, self._current.audio[self._at :], now)
+
+    def _queue(self, clip: Clip, piece: bytes, now: float) -> None:
+        self._at += len(piece)
+        self._ledger.insert(piece, now)
         self._end = self._ledger.enqueued
         if not self._is_more_to_come:
-            self._ledger.finish_response(playback_id, now)
-
-    def go_on(self) -> list[Command]:
-        """The next piece, wanted when the queue runs empty: the end of the one before is still under way."""
-        if self._current is None or not self._is_more_to_come:
-            return []
-        if self._at >= len(self._current.audio):
-            self._at = 0
-        piece = self._current.audio[self._at : self._at + self._current.piece_bytes]
-        self._at += len(piece)
-        return [InsertClip(self._current.playback_id, piece)]
+            self._ledger.finish_response(clip.playback_id, now)
 
     @property
     def _is_more_to_come(self) -> bool:

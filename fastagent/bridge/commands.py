@@ -11,7 +11,6 @@ __all__ = [
     "CallerSaid",
     "Command",
     "EndCall",
-    "InsertClip",
     "NoteInterruption",
     "ReplaceModel",
     "RunFunction",
@@ -56,14 +55,6 @@ class NoteInterruption:
     heard_ms: int
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class InsertClip:
-    """Queue audio of our own for the caller; `Bridge.clip_inserted` is told."""
-
-    playback_id: str
-    audio: bytes = field(repr=False)
-
-
 @dataclass(frozen=True, slots=True)
 class ReplaceModel:
     """Open another model session and switch over: this one is near its limit."""
@@ -78,14 +69,5 @@ class EndCall:
     ``machine``, ``not_answered``, ``other``."""
 
 
-CallCommand = (
-    RunFunction
-    | CallerSaid
-    | BotSaid
-    | CallerPressed
-    | NoteInterruption
-    | InsertClip
-    | ReplaceModel
-    | EndCall
-)
+CallCommand = RunFunction | CallerSaid | BotSaid | CallerPressed | NoteInterruption | ReplaceModel | EndCall
 Command = CarrierCommand | ModelCommand | CallCommand

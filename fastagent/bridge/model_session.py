@@ -54,6 +54,11 @@ class ModelSession:
         """How the model is to hear that the caller's turn begins and ends."""
         return self._settings.turn_detection
 
+    @property
+    def writes_down(self) -> bool:
+        """The caller's words are transcribed."""
+        return self._settings.transcription_model is not None
+
     def opened(self, now: float, *, lifetime_s: float | None) -> list[Command]:
         """A session is there: configure it, and replay what was said.
 

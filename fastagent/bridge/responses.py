@@ -174,6 +174,11 @@ class ResponseGate:
         return self._active_id or None
 
     @property
+    def is_cancelling(self) -> bool:
+        """The response that runs was told to stop."""
+        return self._is_cancelling
+
+    @property
     def waiting(self) -> int:
         """In-band creates in the queue."""
         return len(self._queue)
@@ -259,7 +264,10 @@ class ResponseGate:
         is_busy = event.code == ACTIVE_RESPONSE_CODE
         is_named = (event.event_id or "").startswith(CREATE_RESPONSE_ID)
         wanted = self._current
-        if wanted is None or not (is_named or (is_busy and event.event_id is None)):
+        # An error that names no event of ours is about a create only while we wait for its answer: a server
+        # that could not answer a turn by itself complains in the same words.
+        is_unnamed = is_busy and event.event_id is None and not self._active_id
+        if wanted is None or not (is_named or is_unnamed):
             return []
         if self._state is GateState.ACTIVE and not is_busy and event.severity is Severity.RETRYABLE:
             return []  # trouble within the response, whose end will say more

@@ -48,6 +48,11 @@ class Transcripts:
         self._last_bot_text = (event.item_id, text)
         return [BotSaid(text)]
 
+    @property
+    def last_words(self) -> str:
+        """What the bot said last."""
+        return self._last_bot_text[1]
+
     def words_of(self, item_id: str) -> str | None:
         """What an item of the bot is about to say, if its words were the last to come."""
         return self._last_bot_text[1] if self._last_bot_text[0] == item_id else None

@@ -35,6 +35,11 @@ class CallerTurn:
         if self.is_speaking:
             self._ends_at = now + self._silence_s
 
+    def end_at(self, when: float) -> None:
+        """The turn is over then, unless they speak again before."""
+        if self.is_speaking:
+            self._ends_at = when
+
     def is_over(self, now: float) -> bool:
         """Whether they were silent for long enough; true once."""
         if self._ends_at is None or now < self._ends_at:

@@ -94,7 +94,7 @@ class Call:
             ),
             counters=self._counters,
             closes_when_heard=codec.close_may_cut,
-            barge_in=BargeIn(self._media.tap) if ears.hears_overlap or settings.barge_in == "off" else None,
+            barge_in=self._barge_in(agent),
             turn_silence_s=settings.turn_silence_ms / 1000,
             now=self._begun,
         )
@@ -133,6 +133,14 @@ class Call:
                 encoding=settings.recording_encoding,
                 begun=self._begun,
             )
+        control.set_voice_policy(None)
+
+    def _barge_in(self, agent: FastAgent) -> BargeIn | None:
+        """Who decides that the caller stops the bot; None: the model, without exception."""
+        is_models = self._services.settings.barge_in == "model"
+        if is_models and not agent.protects_speech:
+            return None
+        return BargeIn(self._media.tap, is_models=is_models)
 
     @property
     def call_id(self) -> str:
@@ -252,6 +260,8 @@ class Call:
             self._is_configured = True
             if self._carrier_settings:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
+        if isinstance(event, carrier.CallerStreamStarted):
+            self._media.tap.reset_caller()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
@@ -381,11 +391,6 @@ class Call:
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
                 case asked.NoteInterruption():
                     logger.info("call %s: bot interrupted after %d ms", self.call_id, command.heard_ms)
-                case asked.InsertClip():
-                    now = time.monotonic()
-                    if not self._media.downlink.insert(command.audio, now):
-                        self._counters.note("clips_refused")
-                    queue.extend(self._bridge.clip_inserted(command.playback_id, now))
                 case asked.ReplaceModel():
                     self._model.need()
                 case asked.EndCall():

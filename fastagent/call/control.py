@@ -49,7 +49,6 @@ class AgentControl:
         """Have ``bridge`` decide: it is made after the agent, whose tools it has to know."""
         self._bridge = bridge
         self._clips = clips
-        self.set_voice_policy(None)
 
     @property
     def call_id(self) -> str:

@@ -31,11 +31,11 @@ def session_settings(
         transcription_language=agent.language,
         transcription_prompt="\n".join(agent.transcription_phrases) or None,
         max_output_tokens=llm_config.get("max_output_tokens"),
-        turn_detection=_turn_detection(settings),
+        turn_detection=_turn_detection(agent, settings),
     )
 
 
-def _turn_detection(settings: Settings) -> TurnDetection:
+def _turn_detection(agent: FastAgent, settings: Settings) -> TurnDetection:
     kind: Literal["server_vad", "semantic_vad", "none"] = "server_vad"
     if settings.turn_detection == "local":
         kind = "none"
@@ -45,5 +45,6 @@ def _turn_detection(settings: Settings) -> TurnDetection:
         kind=kind,
         silence_duration_ms=settings.turn_silence_ms,
         create_response=kind != "none",
-        interrupt_response=settings.barge_in == "model",
+        # What is protected can be so only if we stop responses ourselves.
+        interrupt_response=settings.barge_in == "model" and not agent.protects_speech,
     )

@@ -16,7 +16,15 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
 
-__all__ = ["BACKCHANNELS", "BargeIn", "BargeInPolicy", "CallerSpeech", "Decision", "says_something"]
+__all__ = [
+    "BACKCHANNELS",
+    "BargeIn",
+    "BargeInPolicy",
+    "CallerSpeech",
+    "Decision",
+    "repeats",
+    "says_something",
+]
 
 BACKCHANNELS = frozenset(
     """
@@ -25,6 +33,7 @@ BACKCHANNELS = frozenset(
     """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 """Words that tell the speaker to go on. A text of these alone takes no turn."""
+ECHO_SHARE = 0.7
 CHECK_S = 0.02
 """While the bot is held, how often the caller's speech is looked at: once a frame."""
 HOLD_LIMIT_S = 1.5
@@ -70,8 +79,12 @@ class CallerSpeech(Protocol):
 class BargeIn:
     """Decides for one call. All times are monotonic seconds."""
 
-    def __init__(self, speech: CallerSpeech, policy: BargeInPolicy | None = None) -> None:
+    def __init__(
+        self, speech: CallerSpeech, policy: BargeInPolicy | None = None, *, is_models: bool = False
+    ) -> None:
         self.policy = policy or BargeInPolicy()
+        self.is_models = is_models
+        """The model's ears decide; ours only see to it that what is protected is not stopped."""
         self._speech = speech
         self._check_at: float | None = None
         self._held_until = 0.0
@@ -81,9 +94,18 @@ class BargeIn:
         """The bot is held, and the caller's speech not judged yet."""
         return self._check_at is not None
 
+    @property
+    def is_caller_talking(self) -> bool:
+        """Our ears hear the caller, and not the bot's echo."""
+        return self._speech.spoken_ms() > 0 and self._speech.quiet_ms() < self.policy.quiet_ms
+
+    def quiet_s(self) -> float:
+        """Since the caller's last sound over the bot."""
+        return self._speech.quiet_ms() / 1000
+
     def overlapped(self, now: float) -> Decision:
         """The caller is heard over the bot."""
-        if self.policy.mode != "interruptible" or self.is_holding:
+        if self.policy.mode != "interruptible" or self.is_holding or self.is_models:
             return Decision.NONE
         self._check_at = now + CHECK_S
         self._held_until = now + HOLD_LIMIT_S
@@ -128,6 +150,12 @@ class BargeIn:
 def says_something(text: str, backchannels: frozenset[str] = BACKCHANNELS) -> bool:
     """Whether any word of a text is more than a sign to go on."""
     return any(word not in backchannels and not _is_hum(word) for word in _words(text))
+
+
+def repeats(text: str, other: str) -> bool:
+    """Whether most words of a text occur in another: what a model hears of the bot's own echo."""
+    words, others = _words(text), set(_words(other))
+    return bool(words) and sum(word in others for word in words) >= ECHO_SHARE * len(words)
 
 
 def _is_hum(word: str) -> bool:

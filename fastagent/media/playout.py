@@ -65,6 +65,9 @@ class DownlinkPositions(Protocol):
     def release(self) -> None:
         """Go on where `hold` stopped."""
 
+    def insert(self, audio: bytes, now: float) -> bool:
+        """Queue audio of our own; False when there is no room for it."""
+
 
 class Admission(Enum):
     """What becomes of the audio of an item that begins."""
@@ -311,6 +314,14 @@ class PlayoutLedger:
     def enqueued(self) -> int:
         """Carrier samples taken in since the call began."""
         return self._downlink.enqueued
+
+    def remaining_s(self, now: float) -> float:
+        """How long the caller would still hear what there is."""
+        return (self._downlink.enqueued - self._heard(now)) / self._carrier.sample_rate
+
+    def insert(self, audio: bytes, now: float) -> bool:
+        """Queue audio of our own, in the carrier's format, for the item opened last; False: no room."""
+        return self._downlink.insert(audio, now)
 
     def was_heard(self, position: int, now: float) -> bool:
         """Whether everything up to a position, in carrier samples, was heard."""

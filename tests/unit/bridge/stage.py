@@ -54,6 +54,7 @@ class Stage:
         closes_when_heard: bool = False,
         policy: BargeInPolicy | None = None,
         detects_turns: bool = True,
+        transcribes: bool = False,
         **limits: float,
     ) -> None:
         self.now = 100.0
@@ -68,7 +69,12 @@ class Stage:
             create_response=answers and detects_turns,
             interrupt_response=interrupts and policy is None,
         )
-        self.settings = model.SessionSettings(MULAW_8K, MULAW_8K, turn_detection=detection)
+        self.settings = model.SessionSettings(
+            MULAW_8K,
+            MULAW_8K,
+            turn_detection=detection,
+            transcription_model="words" if transcribes else None,
+        )
         self.brain = Bridge(
             PlayoutLedger(self.downlink, MULAW_8K, MULAW_8K),
             MEDIA,
