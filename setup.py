@@ -16,8 +16,8 @@ def switched_on(name: str) -> bool:
 
 
 COMPILE = [
-    "-std=c11", "-D_GNU_SOURCE", "-O3", "-ffp-contract=off", "-fvisibility=hidden", "-fstack-protector-strong",
-    "-Wall", "-Wextra", "-Werror",
+    "-std=c11", "-D_GNU_SOURCE", "-O3", "-ffp-contract=off", "-fvisibility=hidden",
+    "-fstack-protector-strong", "-Wall", "-Wextra", "-Werror",
     # What Cython generates is not ours to mend.
     "-Wno-unused-function", "-Wno-unused-parameter", "-Wno-unused-variable",
     "-Wno-missing-field-initializers",

@@ -28,8 +28,8 @@ __all__ = [
 
 BACKCHANNELS = frozenset(
     """
-    ah aha alright exactly good great hm hmm huh mhm mm mmhm mm-hm nice oh ok okay oui ja right si sí so sure uh
-    uh-huh um umm well yeah yep yes
+    ah aha alright exactly good great hm hmm huh mhm mm mmhm mm-hm nice oh ok okay oui ja right si sí so sure
+    uh uh-huh um umm well yeah yep yes
     """.split()  # noqa: SIM905 - a list of words reads better as words
 )
 """Words that tell the speaker to go on. A text of these alone takes no turn."""

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soxr
 
 from fastagent import FastAgent
+from fastagent._native.g711 import alaw_encode, ulaw_encode
 from fastagent.afsm import AFSMState, VoicePolicy
+from fastagent.audio import wav
+from fastagent.audio.formats import Encoding
 from fastagent.local.prerendered import Prompts
 from fastagent.testing.realtime_model import ModelSession
 from tests.integration.scene import Scene, run
@@ -38,9 +42,6 @@ def hum(rate: int, ms: int = 260) -> bytes:
 
 def bot_speech(session: ModelSession, seconds: float) -> bytes:
     """In the format the session wants."""
-    from fastagent._native.g711 import alaw_encode, ulaw_encode
-    from fastagent.audio.formats import Encoding
-
     format = session.output_format
     pcm = speech(BOT_TEXT, format.sample_rate, seconds)
     if format.encoding is Encoding.MULAW:
@@ -91,10 +92,12 @@ def test_a_caller_who_goes_on_takes_the_turn(media: str, stop_semantics: str) ->
     run(scenario, barge_in="local")
 
 
-@pytest.mark.parametrize("media", ["raw/lpcm16_24", "raw/mulaw"])
-def test_after_a_backchannel_the_bot_goes_on_and_nothing_is_lost(media: str) -> None:
+@pytest.mark.parametrize(
+    ("media", "chunk_ms"), [("raw/lpcm16_24", 20), ("raw/mulaw", 20), ("raw/mulaw", 100)]
+)
+def test_after_a_backchannel_the_bot_goes_on_and_nothing_is_lost(media: str, chunk_ms: int) -> None:
     async def scenario(scene: Scene) -> None:
-        phone, session, _ = await scene.call(media, echo_db=-25.0, comfort_noise_peak=8)
+        phone, session, _ = await scene.call(media, echo_db=-25.0, comfort_noise_peak=8, chunk_ms=chunk_ms)
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         audio = bot_speech(session, 6.0)
         session.speak(audio)
@@ -114,6 +117,78 @@ def test_after_a_backchannel_the_bot_goes_on_and_nothing_is_lost(media: str) -> 
         assert counters["backchannels"] >= 1
 
     run(scenario, barge_in="local")
+
+
+def test_yes_said_into_the_bots_last_words_is_answered() -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, session, tap = await scene.call("raw/mulaw", comfort_noise_peak=8)
+        await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
+        session.speak(bot_speech(session, 3.0))
+        await phone.wait_until(lambda line: line.streams, "the first audio")
+        await asyncio.sleep(2.2)
+        phone.start_saying(hum(8000), 8000)
+        await asyncio.sleep(0.3)
+        session.speech_started()
+        await asyncio.sleep(0.2)
+        session.speech_stopped("Yes.")
+        await phone.wait_until(
+            lambda line: line.streams[-1].is_done and line.streams[-1].received_ms >= 200, "the answer"
+        )
+        received_ms = sum(stream.received_ms - stream.cut_ms for stream in phone.line.streams)
+        assert received_ms >= 3150, "the question whole, and an answer"
+        assert "hangup" not in tap.order
+
+    run(scenario, barge_in="local")
+
+
+@pytest.mark.parametrize("barge_in", ["off", "model"])
+def test_our_own_turns_do_not_begin_by_the_bots_echo(barge_in: str) -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, session, _ = await scene.call(
+            "raw/lpcm16_8", echo_db=-15.0, echo_delay_ms=140, comfort_noise_peak=8
+        )
+        await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
+        session.speak(bot_speech(session, 4.0))
+        await phone.wait_until(lambda line: line.streams and line.streams[0].is_done, "the whole answer")
+        await asyncio.sleep(1.0)
+        assert session.sent("input_audio_buffer.commit") == []
+        assert session.sent("response.create") == []
+
+    run(scenario, barge_in=barge_in, turn_detection="local")
+
+
+def test_an_agent_whose_calls_are_not_recorded_leaves_silence(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, session, _ = await scene.call("raw/lpcm16_8")
+        await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
+        await phone.say(speech(CALLER_TEXT, 8000, 1.0), 8000)
+        session.speak(bot_speech(session, 1.0))
+        await phone.wait_until(lambda line: line.streams and line.streams[0].is_done, "the whole answer")
+        await phone.hang_up()
+
+    agent = FastAgent("bot", voice_policy=VoicePolicy(is_recorded=False))
+    run(scenario, agent=agent, recordings_dir=str(tmp_path))
+    assert [abs(np.frombuffer(wav.read_wav(file)[2], "<i2")).max() for file in tmp_path.glob("*.wav")] == [0]
+
+
+def test_a_recording_holds_what_was_said_and_heard(tmp_path: Path) -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, session, _ = await scene.call("raw/lpcm16_8", conversation_id="../up/and:away")
+        await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
+        await phone.say(speech(CALLER_TEXT, 8000, 1.0), 8000)
+        session.speak(bot_speech(session, 1.0))
+        await phone.wait_until(lambda line: line.streams and line.streams[0].is_done, "the whole answer")
+        await phone.hang_up()
+
+    run(scenario, recordings_dir=str(tmp_path))
+    [file] = tmp_path.rglob("*")
+    format, channels, samples = wav.read_wav(file)
+    assert (format.sample_rate, channels) == (8000, 2)
+    stereo = np.frombuffer(samples, "<i2").reshape(-1, 2).astype(np.int32)
+    for side in (0, 1):
+        assert np.count_nonzero(np.abs(stereo[:, side]) > 300) > 2000, "both are there"
+    caller, bot = (np.flatnonzero(np.abs(stereo[:, side]) > 1000) for side in (0, 1))
+    assert caller[-1] < bot[-1], "in the order in which they spoke"
 
 
 class Notice(AFSMState):
