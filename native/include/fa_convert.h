@@ -25,6 +25,7 @@ typedef struct {
     uint8_t carry;
     uint8_t riff_seen;          /* the chunk's header was read, or there was none */
     uint8_t has_begun;          /* the stream's start is known to be a header, or not */
+    uint8_t is_audio;           /* what is held as a header's beginning was none */
     uint16_t header_size;       /* bytes of a header that is not whole yet */
     uint8_t header[FA_RIFF_HEADER_MAX];
     uint64_t samples_in;        /* whole samples converted since init, headers left out */

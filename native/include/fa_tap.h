@@ -23,7 +23,7 @@
 
 #define FA_TAP_BLOCK_BYTES 3072 /* most that is given at a time */
 #define FA_TAP_EVENTS 16        /* that wait; further ones are dropped and counted */
-#define FA_TAP_SLOTS 64         /* of bot audio remembered: how far a caller's frame may be delayed, 1.28 s */
+#define FA_TAP_SLOTS 32         /* of bot audio remembered: how far a caller's frame may be delayed, 0.64 s */
 
 /* What is listened for. */
 enum { FA_TAP_SPEECH = 1, FA_TAP_OVERLAP = 2, FA_TAP_DTMF = 4, FA_TAP_PLAYED = 8, FA_TAP_CALLER = 16 };

@@ -19,7 +19,7 @@ int fa_converter_init(fa_converter *c, int in_encoding, int in_rate, int out_enc
 
 void fa_converter_reset(fa_converter *c) {
     c->carry_size = 0;
-    c->riff_seen = c->has_begun = 0;
+    c->riff_seen = c->has_begun = c->is_audio = 0;
     c->header_size = 0;
     if (c->resamples)
         fa_resampler_reset(&c->resampler);
@@ -113,23 +113,25 @@ static size_t convert_bytes(fa_converter *c, const uint8_t *bytes, size_t n, uin
 void fa_converter_begin_chunk(fa_converter *c) {
     if (c->header_size == 0)
         c->riff_seen = 0;
+    else if (c->has_begun && c->header_size < 4)
+        c->is_audio = 1; /* too short to say that a header comes; at the stream's start more is waited for */
 }
 
 size_t fa_converter_process(fa_converter *c, const uint8_t *bytes, size_t n, uint8_t *out) {
     if (!c->riff || c->riff_seen)
         return convert_bytes(c, bytes, n, out);
     size_t written = 0;
-    if (c->has_begun && c->header_size == 0 && n < 4) {
-        /* Too short to say that a header comes. At the stream's start it is worth waiting for more. */
-        c->riff_seen = 1;
-        return convert_bytes(c, bytes, n, out);
+    if (c->is_audio) {
+        written = convert_bytes(c, c->header, c->header_size, out);
+        c->is_audio = 0;
+        c->header_size = 0;
     }
     if (c->header_size == 0 && n > 0) {
         /* No more is looked at than a header that comes in pieces may have, so that chunking means nothing. */
         ptrdiff_t size = riff_header_size(bytes, n < FA_RIFF_HEADER_MAX ? n : FA_RIFF_HEADER_MAX);
         if (size >= 0) {
             c->riff_seen = c->has_begun = 1;
-            return convert_bytes(c, bytes + size, n - (size_t)size, out);
+            return written + convert_bytes(c, bytes + size, n - (size_t)size, out + written);
         }
     }
     while (n > 0 && !c->riff_seen) {
@@ -141,7 +143,7 @@ size_t fa_converter_process(fa_converter *c, const uint8_t *bytes, size_t n, uin
             size_t skip = size > 0 ? (size_t)size : size == 0 ? 0 : kept;
             c->riff_seen = c->has_begun = 1;
             c->header_size = 0;
-            written = convert_bytes(c, c->header + skip, kept - skip, out);
+            written += convert_bytes(c, c->header + skip, kept - skip, out + written);
         }
     }
     return written + convert_bytes(c, bytes, n, out + written);
@@ -151,7 +153,7 @@ size_t fa_converter_flush(fa_converter *c, uint8_t *out) {
     int16_t tail[FA_RESAMPLE_FLUSH_ROOM];
     size_t n = c->resamples ? fa_resampler_flush(&c->resampler, tail) : 0;
     c->carry_size = 0;
-    c->riff_seen = c->has_begun = 0;
+    c->riff_seen = c->has_begun = c->is_audio = 0;
     c->header_size = 0;
     if (c->out_encoding == FA_PCM16) {
         memcpy(out, tail, n * 2);
