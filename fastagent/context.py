@@ -9,6 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import orjson
+
+from fastagent.errors import ConfigurationError
+
 __all__ = ["DEFAULT_MAX_HISTORY", "MAX_FACTS", "MAX_UTTERANCE_CHARS", "ConversationContext", "Utterance"]
 
 DEFAULT_MAX_HISTORY = 50
@@ -16,6 +20,8 @@ MAX_FACTS = 200
 """Facts, and entries of the profile, each; the oldest goes when one more comes."""
 MAX_UTTERANCE_CHARS = 4_000
 """About four minutes of speech; longer text is cut."""
+MAX_MEMORY_BYTES = 256 * 1024
+MEMORY_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +96,45 @@ class ConversationContext:
         for name, value in entries.items():
             _put(self._profile, name, value)
 
+    def export_memory(self) -> bytes:
+        """Give what is worth knowing in the caller's next call, facts and profile, as JSON.
+
+        Entries that JSON cannot hold are left out, and the oldest facts beyond `MAX_MEMORY_BYTES`. What was
+        said and the slots of tasks are not part of it.
+        """
+        facts, profile = _writable(self._facts), _writable(self._profile)
+        while True:
+            memory = orjson.dumps({"version": MEMORY_VERSION, "facts": facts, "profile": profile})
+            if len(memory) <= MAX_MEMORY_BYTES or not (facts or profile):
+                return memory
+            larger = facts or profile
+            for name in list(larger)[: len(larger) // 2 + 1]:
+                del larger[name]
+
+    def import_memory(self, memory: bytes) -> None:
+        """Take in what `export_memory` gave in an earlier call; what this call knows already stays.
+
+        Who the caller is must be certain first: the memory of one is not for another.
+
+        Raises:
+            ConfigurationError: it is not such a memory.
+        """
+        if len(memory) > MAX_MEMORY_BYTES:
+            raise ConfigurationError(f"a memory may hold {MAX_MEMORY_BYTES} bytes, got {len(memory)}")
+        try:
+            read = orjson.loads(memory)
+        except orjson.JSONDecodeError:
+            raise ConfigurationError("the memory is not JSON") from None
+        if not isinstance(read, dict) or read.get("version") != MEMORY_VERSION:
+            raise ConfigurationError(f"the memory is not of version {MEMORY_VERSION}")
+        for mine, earlier in ((self._facts, read.get("facts")), (self._profile, read.get("profile"))):
+            if not isinstance(earlier, dict):
+                raise ConfigurationError("the memory lacks facts or profile")
+            known = dict(mine)
+            mine.clear()
+            for name, value in (*((n, v) for n, v in earlier.items() if n not in known), *known.items()):
+                _put(mine, name, value)
+
     def task_view(self) -> "ConversationContext":
         """Give a context for one run of a task: the same call, its own empty slots and `task_facts`."""
         view = ConversationContext.__new__(ConversationContext)
@@ -103,3 +148,13 @@ def _put(entries: dict[str, Any], name: str, value: Any) -> None:
     entries[name] = value
     if len(entries) > MAX_FACTS:
         del entries[next(iter(entries))]
+
+
+def _writable(entries: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for name, value in entries.items():
+        try:
+            found[name] = orjson.loads(orjson.dumps(value))
+        except TypeError:
+            continue  # an object of this process only
+    return found

@@ -18,7 +18,12 @@
     │   ├── LegClosedError            closed, with code and reason
     │   └── LegTimeoutError           the peer stayed silent                       also TimeoutError
     ├── RealtimeError                 an error event from the model (code, event_id, retryable)
+    ├── JournalError                  a conversation's record could not be kept or read (reason)
+    │   └── JournalCorruptError       lines were changed, lost or swapped (seq)    also ValueError
     └── AgentError                    bad transition, failed tool, state time-out
+        └── ToolError                 a tool says what went wrong, in words for the caller
+        ├── EffectFailedError         nothing was done; effects raise it too
+        └── EffectUnknownError        it may have been done
 
 Errors carry plain values, never live objects. A caller's words, digits and numbers never enter a message.
 """
@@ -29,8 +34,12 @@ __all__ = [
     "ClipNotFoundError",
     "ClipTooLargeError",
     "ConfigurationError",
+    "EffectFailedError",
+    "EffectUnknownError",
     "FastAgentError",
     "FormatMismatchError",
+    "JournalCorruptError",
+    "JournalError",
     "LegClosedError",
     "LegConnectError",
     "LegError",
@@ -38,6 +47,7 @@ __all__ = [
     "MalformedMessageError",
     "PlaybackRefusedError",
     "RealtimeError",
+    "ToolError",
     "UnexpectedMessageError",
     "UnsupportedMediaError",
     "WireError",
@@ -137,5 +147,33 @@ class RealtimeError(FastAgentError):
         super().__init__(f"{code or 'error'}: {reason}")
 
 
+class JournalError(FastAgentError):
+    """A conversation's record cannot be kept or read; the call itself is not touched by that."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"journal: {reason}")
+
+
+class JournalCorruptError(JournalError, ValueError):
+    """Lines of a journal were changed, lost or swapped; ``seq`` is the first that does not fit."""
+
+    def __init__(self, seq: int, reason: str) -> None:
+        self.seq = seq
+        super().__init__(f"entry {seq}: {reason}")
+
+
 class AgentError(FastAgentError):
     """A finite state agent did what its graph does not allow, or a tool of it failed."""
+
+
+class EffectFailedError(AgentError):
+    """An effect was not done. A function raises it to say so; any other error leaves the outcome unknown."""
+
+
+class EffectUnknownError(AgentError):
+    """Nobody can tell whether an effect was done, so it is not repeated and must not be claimed."""
+
+
+class ToolError(AgentError):
+    """Raised by an author's function: its message is for the caller and goes to the model, not to a log."""

@@ -2,7 +2,25 @@
 
 from fastagent.afsm.graph import Graph
 from fastagent.afsm.machine import Limits, Machine, Outcome
+from fastagent.afsm.slots import Digits, Slot
+from fastagent.afsm.spec import EffectSpec, Event, SilenceStep, WatchSpec, WatchStep
 from fastagent.afsm.state import AFSMState, CallControl, StateResult
 from fastagent.afsm.voice import VoicePolicy
 
-__all__ = ["AFSMState", "CallControl", "Graph", "Limits", "Machine", "Outcome", "StateResult", "VoicePolicy"]
+__all__ = [
+    "AFSMState",
+    "CallControl",
+    "Digits",
+    "EffectSpec",
+    "Event",
+    "Graph",
+    "Limits",
+    "Machine",
+    "Outcome",
+    "SilenceStep",
+    "Slot",
+    "StateResult",
+    "VoicePolicy",
+    "WatchSpec",
+    "WatchStep",
+]

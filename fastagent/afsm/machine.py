@@ -2,82 +2,94 @@
 
 ::
 
-    start ─▶ PROCESSING ──question──▶ WAITING ──answer──▶ PROCESSING ──terminal state──▶ done
-                 │  ▲                    └──no answer within answer_timeout_s──────────▶ failed
-                 │  └─ silent move: the next state reads the same input
-                 └──error, illegal move, time-out, too many steps──────────────────────▶ failed
+    start ─▶ PROCESSING ──question──▶ WAITING ──answer, event, timer──▶ PROCESSING ──terminal state──▶ done
+                 │  ▲                    └──no answer within answer_timeout_s──────────────────────▶ failed
+                 │  ├─ silent move: the next state reads the same input
+                 │  └─ move whose guard does not hold: refused, recorded, told; the state asks again
+                 └──error, undeclared move, time-out, too many steps, hang-up────────────────────▶ failed
 
 A state's words are a question whenever its run goes on: the machine hands them to ``ask`` and waits for the
 answer, which the state named by ``next_state`` then reads. A terminal state is processed once; its words
 close the task. Whatever a state does wrong ends its task, never the call.
+
+Events. An event leads where the current state says (``handles``, ``on_deadline``, ``silence``); one that no
+state handles changes nothing, but a hang-up and a passed deadline end the task. Keys are an answer where no
+state handles them otherwise.
+
+Digressions. Entering a state with ``is_digression`` from one without keeps the way back: the digression's
+terminal state leads there, and the open question is asked again. An answer for which a digression's
+``enter_when`` holds leads into it from anywhere, from within another digression too, `Limits.max_depth` deep.
+A move from a digression to a state that is none forgets the way back.
+
+Corrections. What a state says back while it moves on may be wrong: a "no" right after leads back to it, with
+those slots open again, unless effects of the state have run or the next state is terminal.
+
+Authority. Only declared moves whose guard holds are made. A model's proposal (`Reasoner`) is checked like
+anything heard: its slots are parsed, validated and confirmed, its move must be declared and guarded. A "yes"
+to a value that was read back counts only if the caller was not heard to say otherwise (`Heard`).
+
+The loop. A machine gives way to others between its steps, and what takes long is awaited. Code of a state
+that never awaits holds everything up, which nothing can end; the `watchdog` names it.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable
+from typing import Any
 
-import orjson
-
+from fastagent.afsm.asking import Asking
+from fastagent.afsm.authority import Authority
+from fastagent.afsm.clock import LOOP_CLOCK, Clock
+from fastagent.afsm.decider import Decider
+from fastagent.afsm.digressions import Digressions
+from fastagent.afsm.engine import Engine
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.state import AFSMState, CallControl
+from fastagent.afsm.limits import Limits
+from fastagent.afsm.line_policy import RECORDING_REFUSED, LinePolicy
+from fastagent.afsm.mailbox import Mail, Mailbox
+from fastagent.afsm.outcome import (
+    SAY_FAILED,
+    SAY_NO_ANSWER,
+    SAY_NOT_UNDERSTOOD,
+    SAY_TOO_LATE,
+    Outcome,
+    RunEnded,
+    plain_result,
+)
+from fastagent.afsm.passage import Passage, Reason
+from fastagent.afsm.place import place_of_error
+from fastagent.afsm.proposal import Reasoner
+from fastagent.afsm.run_record import Recorder, Refusal, RunRecord
+from fastagent.afsm.slot_book import SlotBook
+from fastagent.afsm.spec import Event
+from fastagent.afsm.standing import Standing
+from fastagent.afsm.state import CallControl, EffectRunner
+from fastagent.afsm.supervisor import SupervisorRegion
+from fastagent.afsm.timers import Timers
+from fastagent.afsm.verdict import Verdict
+from fastagent.afsm.voice import VoicePolicy
+from fastagent.afsm.watchdog import process_watchdog
 from fastagent.context import ConversationContext
 from fastagent.errors import AgentError
 
 __all__ = [
-    "DEFAULT_ANSWER_TIMEOUT_S",
-    "DEFAULT_MAILBOX_SIZE",
-    "DEFAULT_MAX_STEPS_PER_TURN",
-    "DEFAULT_TIMEOUT_S",
+    "RECORDING_REFUSED",
+    "SAY_FAILED",
+    "SAY_NOT_UNDERSTOOD",
+    "SAY_NO_ANSWER",
+    "SAY_TOO_LATE",
     "Limits",
     "Machine",
     "Outcome",
+    "Recorder",
+    "Refusal",
 ]
 
-DEFAULT_MAILBOX_SIZE = 16
-DEFAULT_MAX_STEPS_PER_TURN = 50
-DEFAULT_TIMEOUT_S = 30.0
-DEFAULT_ANSWER_TIMEOUT_S = 300.0
-
-SAY_FAILED = "I am sorry, something went wrong and I could not finish that."
-SAY_NO_ANSWER = "I have stopped that, because I did not get an answer."
+STEPS_BEFORE_YIELD = 8
+"""Steps in a row after which other tasks get the loop, whether or not a state awaited anything."""
 
 _log = logging.getLogger(__name__)
-
-Reason = Literal["start", "answer", "continue"]
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What bounds a run."""
-
-    mailbox_size: int = DEFAULT_MAILBOX_SIZE
-    """Answers waiting to be read; one more is refused."""
-    max_steps_per_turn: int = DEFAULT_MAX_STEPS_PER_TURN
-    """Calls of ``process`` between two answers."""
-    state_timeout_s: float = DEFAULT_TIMEOUT_S
-    """For one call of ``process``."""
-    answer_timeout_s: float = DEFAULT_ANSWER_TIMEOUT_S
-    """How long a question may stay open."""
-
-    def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a run ended."""
-
-    status: Literal["done", "failed"]
-    say: str = field(repr=False)
-    """The closing words, or a polite apology."""
-    result: dict[str, Any] = field(default_factory=dict, repr=False)
-    """Facts and slots of the run as plain JSON values; of a failed run, as far as it came."""
-    state: str = ""
-    """Where it ended."""
 
 
 class Machine:
@@ -89,6 +101,11 @@ class Machine:
         control: the call, as states see it.
         ask: takes each question; it returns at once.
         observer: told of each move as (from_state, to_state, reason); ``from_state`` is empty on entry.
+        recorder: keeps the record.
+        clock: what deadlines and silences go by.
+        effects: runs the states' effects; None runs those of JSON states without a record.
+        reasoner: proposes for states that the engine runs.
+        default_policy: how the bot behaves where no state says; a refused recording changes only that of it.
     """
 
     def __init__(
@@ -100,39 +117,167 @@ class Machine:
         ask: Callable[[str], None],
         observer: Callable[[str, str, Reason], None] | None = None,
         limits: Limits | None = None,
+        recorder: Recorder | None = None,
+        clock: Clock = LOOP_CLOCK,
+        effects: EffectRunner | None = None,
+        reasoner: Reasoner | None = None,
+        default_policy: VoicePolicy | None = None,
     ) -> None:
         self.context = context
-        self.state = graph.initial_state
-        self.question: str | None = None
-        """What the caller was asked and has not answered."""
         self._graph = graph
         self._control = control
-        self._ask = ask
-        self._observer = observer
-        self._limits = limits or Limits()
-        self._mailbox: asyncio.Queue[str] = asyncio.Queue(self._limits.mailbox_size)
-        self._states: dict[str, AFSMState] = {}
+        self._limits = limits = limits or Limits()
+        self._standing = standing = Standing(graph.initial_state)
+        self._record = record = RunRecord(recorder, standing)
+        self._line = LinePolicy(control, context, default_policy)
+        self._mailbox = Mailbox(limits.mailbox_size)
+        self._timers = Timers(
+            clock, work_timeout_s=limits.state_timeout_s, answer_timeout_s=limits.answer_timeout_s
+        )
+        self._book = SlotBook(context.slots, max_attempts=limits.max_attempts)
+        self._engine = Engine(
+            graph,
+            context,
+            self._book,
+            limits=limits,
+            reasoner=reasoner,
+            effects=effects,
+            refuse=record.refuse,
+            record=record.add,
+        )
+        self._digressions = Digressions(graph, limits.max_depth, record.refuse)
+        self._decider = decider = Decider(
+            graph,
+            context,
+            standing,
+            self._engine,
+            Authority(graph, context, self._engine, standing, record.refuse),
+            self._digressions,
+            self._timers,
+            self._mailbox,
+            record,
+            graph.states[graph.initial_state],
+        )
+        self._passage = Passage(
+            graph,
+            standing,
+            self._engine,
+            decider,
+            self._digressions,
+            self._timers,
+            self._line,
+            record,
+            control=control,
+            effects=effects,
+            observer=observer,
+        )
+        self._supervisor = SupervisorRegion(
+            graph.spec.supervisor,
+            control,
+            standing,
+            self._mailbox,
+            record,
+            scope=self._engine.scope,
+            refuse_recording=lambda: self._line.refuse_recording(self.voice_policy),
+        )
+        self._asking = Asking(
+            graph,
+            standing,
+            self._engine,
+            self._supervisor,
+            self._timers,
+            self._mailbox,
+            record,
+            clock,
+            ask,
+        )
+        self._steps = 0
+        self._carried = ""
+        """Closing words of a digression, to be said before the next question."""
+
+    @property
+    def state(self) -> str:
+        """The current state's name."""
+        return self._standing.state
+
+    @property
+    def question(self) -> str | None:
+        """What the caller was asked and has not answered."""
+        return self._standing.question
+
+    @property
+    def refusals(self) -> deque[Refusal]:
+        """What was not accepted, oldest first, a bounded number."""
+        return self._record.refusals
 
     @property
     def is_waiting(self) -> bool:
         """A question is open and no answer to it has come."""
-        return self.question is not None and self._mailbox.empty()
+        return self._standing.question is not None and not self._mailbox.answers
 
-    def post(self, answer: str) -> bool:
-        """Queue an answer; False when the mailbox is full and it was refused."""
-        try:
-            self._mailbox.put_nowait(answer)
-        except asyncio.QueueFull:
-            return False
-        return True
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is to be done until something comes."""
+        return self._mailbox.is_idle
+
+    @property
+    def depth(self) -> int:
+        """How many digressions are open."""
+        return self._digressions.depth
+
+    @property
+    def voice_policy(self) -> VoicePolicy | None:
+        """The current state's policy."""
+        return self._graph.specs[self.state].voice
+
+    @property
+    def allowed_tools(self) -> tuple[str, ...] | None:
+        """Functions the model may call in the current state; None: all the agent has."""
+        return self._graph.specs[self.state].tools
+
+    @property
+    def version(self) -> str:
+        """The graph's content hash."""
+        return self._graph.content_hash
+
+    def handles(self, event: Event) -> bool:
+        """Tell whether the current state has an answer to an event."""
+        return event in self._graph.specs[self.state].handles
+
+    def post(self, answer: str, *, is_contradicted: bool | None = None) -> bool:
+        """Queue an answer; False when the mailbox is full and it was refused.
+
+        Args:
+            is_contradicted: of a "yes", whether the caller was heard not to say it, as the record of the run
+                tells (input, ``is_contradicted``); None looks into the transcript.
+        """
+        return self._asking.deliver(Mail(Event.INPUT, answer, is_contradicted=is_contradicted))
+
+    def signal(self, event: Event, text: str = "") -> bool:
+        """Queue an event; False when the mailbox is full and it was refused.
+
+        Args:
+            text: the key or keys of `Event.DTMF`; else mostly empty.
+        """
+        return self._asking.deliver(Mail(Event(event), text))
+
+    def note_activity(self) -> None:
+        """The caller or the bot is heard: the silence ladder begins anew."""
+        self._timers.note_activity()
+        self._mailbox.wake()
+
+    def take_refusals(self) -> list[str]:
+        """What was not accepted since the last call, told so that a model can do better."""
+        return self._record.take_refusals()
 
     async def run(self, input_text: str) -> Outcome:
         """Walk from the initial state to an end. Raises nothing but the cancellation of its own task."""
+        watched = process_watchdog.begin(self._control.call_id, lambda: self.state)
         try:
             say = await self._walk(input_text)
             return Outcome("done", say, self.result(), self.state)
-        except _NoAnswer:
-            say = SAY_NO_ANSWER
+        except RunEnded as ended:
+            say = ended.say
         except asyncio.CancelledError:
             if _is_cancelled():
                 raise
@@ -144,10 +289,14 @@ class Machine:
             say = SAY_FAILED
         except Exception as error:
             # The text of a foreign exception may quote the caller, so only its kind and place are logged.
-            _log.warning("call %s: state %r failed: %s", self._control.call_id, self.state, _place(error))
+            _log.warning(
+                "call %s: state %r failed: %s", self._control.call_id, self.state, place_of_error(error)
+            )
             say = SAY_FAILED
         finally:
-            self._control.set_voice_policy(None)
+            process_watchdog.end(watched)
+            self._standing.question = None
+            self._line.apply(None)
         return Outcome("failed", say, self._result_or_nothing(), self.state)
 
     def result(self) -> dict[str, Any]:
@@ -156,12 +305,7 @@ class Machine:
         Raises:
             AgentError: a value cannot be written as JSON.
         """
-        try:
-            plain = orjson.dumps({**self.context.task_facts, **self.context.slots}, default=str)
-        except TypeError:
-            raise AgentError(f"state {self.state!r} left a slot or fact that JSON cannot hold") from None
-        result: dict[str, Any] = orjson.loads(plain)
-        return result
+        return plain_result(self.context, self.state)
 
     def _result_or_nothing(self) -> dict[str, Any]:
         try:
@@ -169,10 +313,16 @@ class Machine:
         except AgentError:
             return {}
 
+    # Walking
+
     async def _walk(self, input_text: str) -> str:
         reason: Reason = "start"
         steps = 0
-        self._enter(self.state, "", reason)
+        mail = Mail(Event.INPUT, input_text)
+        self._book.begin()
+        self._asking.note(mail)
+        self._passage.begin()
+        self._supervisor.see(mail)
         while True:
             steps += 1
             if _is_cancelled():  # a state may have swallowed it
@@ -181,78 +331,36 @@ class Machine:
                 raise AgentError(
                     f"state {self.state!r}: no question within {self._limits.max_steps_per_turn} steps"
                 )
-            response, next_state = await self._process(input_text)
-            if self._graph.is_terminal(self.state):
-                return response
-            if next_state != self.state:
-                self._enter(next_state, self.state, reason)
-            elif not response:
+            self._steps += 1
+            if self._steps % STEPS_BEFORE_YIELD == 0:
+                await asyncio.sleep(0)
+            verdict = await self._decider.decide(mail)
+            if verdict is None:  # nothing came of it: the question stays open
+                mail, reason, steps = await self._asking.next_mail(), "answer", 0
+                continue
+            if verdict.is_end:
+                way_back = self._digressions.leave()
+                if way_back is None:
+                    return f"{self._carried} {verdict.say}".strip()
+                self._passage.go_back(way_back)
+                self._carried = f"{self._carried} {verdict.say}".strip()
+                verdict = Verdict(way_back.question, self.state)
+                if not verdict.say:  # nothing was open there: the state says how it goes on
+                    mail = Mail(Event.INPUT)
+            elif verdict.next_state != self.state or verdict.on is not Event.INPUT:
+                self._passage.move(verdict, reason)
+            elif not verdict.say:
                 raise AgentError(f"state {self.state!r} stays without asking anything")
             reason = "continue"
-            if response:
-                input_text = await self._answer_to(response)
+            if verdict.say:
+                lead, self._carried = self._carried, ""
+                self._asking.put(verdict.say, lead)
+                mail = await self._asking.next_mail()
                 reason, steps = "answer", 0
-
-    def _enter(self, name: str, from_state: str, reason: Reason) -> None:
-        self.state = name
-        if name not in self._states:
-            self._states[name] = self._graph.states[name].bound_to(self._control)
-        self._control.set_voice_policy(self._states[name].voice_policy)
-        if self._observer is not None:
-            self._observer(from_state, name, reason)
-
-    async def _process(self, input_text: str) -> tuple[str, str]:
-        """Run the current state on an input and check what it decided."""
-        state = self._states[self.state]
-        try:
-            async with asyncio.timeout(self._limits.state_timeout_s) as timeout:
-                result = await state.process(input_text, self.context)
-        except TimeoutError:
-            if not timeout.expired():
-                raise
-            raise AgentError(
-                f"state {self.state!r} took longer than {self._limits.state_timeout_s:g} s"
-            ) from None
-        return self._checked(result)
-
-    def _checked(self, result: object) -> tuple[str, str]:
-        if not isinstance(result, Mapping):
-            raise AgentError(f"state {self.state!r}: process() must return a dict")
-        response, next_state = result.get("response"), result.get("next_state")
-        if not isinstance(response, str) or not isinstance(next_state, str):
-            raise AgentError(f"state {self.state!r}: response and next_state must be strings")
-        if not self._graph.allows(self.state, next_state):
-            # An unknown name may be made of the caller's words: only names of the graph are told.
-            known = f"to {next_state!r}" if next_state in self._graph.states else "to an unknown state"
-            raise AgentError(f"state {self.state!r} may not move {known}")
-        return response.strip(), next_state
-
-    async def _answer_to(self, question: str) -> str:
-        self.question = question
-        self._ask(question)
-        try:
-            async with asyncio.timeout(self._limits.answer_timeout_s):
-                return await self._mailbox.get()
-        except TimeoutError:
-            raise _NoAnswer from None
-        finally:
-            self.question = None
-
-
-class _NoAnswer(Exception):
-    """A question stayed open too long."""
+            else:
+                mail = Mail(Event.INPUT, mail.text, is_fresh=False)
 
 
 def _is_cancelled() -> bool:
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
-
-
-def _place(error: Exception) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None:
-        return type(error).__name__
-    code = frame.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_qualname} ({code.co_filename}:{frame.tb_lineno})"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from fastagent.context import MAX_FACTS, MAX_UTTERANCE_CHARS, ConversationContext
+from fastagent.context import MAX_FACTS, MAX_MEMORY_BYTES, MAX_UTTERANCE_CHARS, ConversationContext
+from fastagent.errors import ConfigurationError
 
 
 def said(context):
@@ -90,3 +91,48 @@ def test_repr_tells_sizes_and_no_words():
     context.slots["pin"] = "secret"
     assert repr(context) == "<ConversationContext utterances=1 facts=1 profile=0 slots=1>"
     assert "secret" not in repr(context.history)
+
+
+def test_memory_carries_facts_and_profile_to_the_next_call_and_no_words():
+    earlier, later = ConversationContext(), ConversationContext()
+    earlier.add_salient_fact("visits", 3)
+    earlier.add_salient_fact("tier", "gold")
+    earlier.add_salient_fact("handle", object())
+    earlier.update_user_profile({"name": "known"})
+    earlier.update_context(user_utterance="said in confidence")
+    earlier.slots["pin"] = "4711"
+    later.add_salient_fact("tier", "platinum")
+    memory = earlier.export_memory()
+    assert b"confidence" not in memory
+    assert b"4711" not in memory
+    later.import_memory(memory)
+    assert list(later.facts.items()) == [("visits", 3), ("tier", "platinum")]
+    assert later.profile == {"name": "known"}
+    assert later.slots == {}
+    assert later.task_facts == {"tier": "platinum"}
+
+
+def test_memory_is_bounded_and_keeps_the_newest():
+    context = ConversationContext()
+    for number in range(MAX_FACTS):
+        context.add_salient_fact(f"fact {number}", "x" * 10_000)
+    memory = context.export_memory()
+    assert len(memory) <= MAX_MEMORY_BYTES
+    other = ConversationContext()
+    other.import_memory(memory)
+    assert f"fact {MAX_FACTS - 1}" in other.facts
+
+
+@pytest.mark.parametrize(
+    ("memory", "complaint"),
+    [
+        (b"no", "not JSON"),
+        (b"[]", "version"),
+        (b'{"version": 2, "facts": {}, "profile": {}}', "version"),
+        (b'{"version": 1, "facts": []}', "lacks"),
+        (b" " * (MAX_MEMORY_BYTES + 1), "bytes"),
+    ],
+)
+def test_what_is_no_memory_is_refused(memory, complaint):
+    with pytest.raises(ConfigurationError, match=complaint):
+        ConversationContext().import_memory(memory)
