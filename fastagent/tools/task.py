@@ -1,10 +1,11 @@
 """Task: a piece of work the model may call for, done by a graph of states."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from fastagent.afsm.graph import Graph
+from fastagent.afsm.spec import WatchSpec
 from fastagent.afsm.state import AFSMState
 from fastagent.errors import ConfigurationError
 
@@ -34,6 +35,10 @@ class Task:
         description: tells the model when to call it; empty takes the initial state's description.
         parameters: JSON Schema (an object) of what the model may pass along; they arrive as slots, and their
             texts, joined by blanks, as the initial state's input.
+        states: AFSMState objects and JSON definitions, in any mixture.
+        initial_state: empty takes the JSON state that says it is the initial one.
+        supervisor: watches that run beside the states.
+        effects: carry out the effects of JSON states, by name.
 
     Raises:
         ConfigurationError: a name that cannot be used, a schema that is no object, states that do not fit.
@@ -44,15 +49,18 @@ class Task:
         name: str,
         description: str = "",
         parameters: Mapping[str, Any] | None = None,
-        states: Iterable[AFSMState] = (),
+        states: Iterable[AFSMState | Mapping[str, Any]] = (),
         initial_state: str = "",
+        *,
+        supervisor: Iterable[WatchSpec] = (),
+        effects: Mapping[str, Callable[..., Any]] | None = None,
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(f"task name {name!r} must be 1 to 64 of a-z A-Z 0-9 _ -")
         if name in (END_CALL, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL):
             raise ConfigurationError(f"task name {name!r} is taken by a tool every agent has")
         self.name = name
-        self.graph = Graph.from_states(states, initial_state)
+        self.graph = Graph.from_states(states, initial_state, supervisor=supervisor, functions=effects)
         self.description = description or self.graph.states[self.graph.initial_state].description
         self.parameters: dict[str, Any] = dict(_ANY_REQUEST if parameters is None else parameters)
         if self.parameters.setdefault("type", "object") != "object":
