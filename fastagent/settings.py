@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from fastagent.errors import ConfigurationError
 
-__all__ = ["LOCAL_REALTIME", "PUBLIC_REALTIME_URL", "Settings"]
+__all__ = ["LOCAL_REALTIME", "PUBLIC_REALTIME_URL", "Settings", "is_verifying"]
 
 PUBLIC_REALTIME_URL = "wss://api.openai.com/v1/realtime"
 LOCAL_REALTIME = "local"
@@ -26,7 +26,7 @@ _CHOICES = {
     "speech_preset": ("sensitive", "balanced", "strict"),
     "recording_encoding": ("pcm16", "mulaw"),
 }
-_MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days")
+_MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days", "journal_retention_days")
 _TRUTHS = {
     "1": True,
     "true": True,
@@ -135,6 +135,10 @@ class Settings:
         default=0.0, metadata=_variable("FASTAGENT_RECORDING_RETENTION_DAYS")
     )
     """Age at which recordings are deleted; 0 keeps them."""
+    journals_dir: str = field(default="", metadata=_variable("FASTAGENT_JOURNALS_DIR"))
+    """Where each call's journal is kept, one file each; empty: in memory, until the call ends."""
+    journal_retention_days: float = field(default=0.0, metadata=_variable("FASTAGENT_JOURNAL_RETENTION_DAYS"))
+    """Age at which journals are deleted; 0 keeps them."""
     clips_dir: str = field(default="", metadata=_variable("FASTAGENT_CLIPS_DIR"))
     """The folder of audio files that can be played into a call by name; empty for the built-in ones alone."""
 
@@ -220,6 +224,16 @@ def _is_websocket_url(url: str) -> bool:
         return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets or a port that cannot be
         return False
+
+
+def is_verifying() -> bool:
+    """Tell whether agents are to be verified as they are made, for development: ``FASTAGENT_VERIFY``.
+
+    Raises:
+        ConfigurationError: it is neither 1 nor 0.
+    """
+    text = os.environ.get("FASTAGENT_VERIFY", "").strip()
+    return bool(text) and bool(_parse("FASTAGENT_VERIFY", text, False))
 
 
 def _parse(variable: str, text: str, default: Any) -> Any:

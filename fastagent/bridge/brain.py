@@ -163,7 +163,7 @@ class Bridge:
         self._gate.suspend()
         self._response_followed = None
         self._ledger.finish_all(now)
-        return self._housekeeping(now)
+        return self._concluded([], now)
 
     def model_failed(self, now: float) -> list[Command]:
         """No session can be had any more: end the call in the way the caller understands best."""
@@ -176,7 +176,7 @@ class Bridge:
         if self._phases.phase is Phase.LEAVING:
             # The caller is about to be in better hands, or to leave anyway: no more is said.
             self._ledger.finish_all(now)
-            return self._housekeeping(now)
+            return self._concluded([], now)
         reason = "the voice service is not available"
         command: Command = carrier.HangUp(reason) if self.has_started_talking else carrier.FailSession(reason)
         return [command, *self._end("model_lost")]
@@ -217,11 +217,13 @@ class Bridge:
                 commands += self._model_error(event, now)
             case _:
                 assert_never(event)
-        return commands + self._housekeeping(now)
+        return self._concluded(commands, now)
 
     def _note(self, event: model.ModelEvent) -> None:
         if isinstance(event, model.ModelNotice):
             self.counters.note("model_notices")
+        elif isinstance(event, model.SessionUpdated):
+            self._session.accepted()
         else:
             self.history.receive(event)
 
@@ -237,7 +239,7 @@ class Bridge:
             return []
         if self._floor.speech_goes_on():
             return []
-        return self._floor.caller_starts("", now) + self._housekeeping(now)
+        return self._concluded(self._floor.caller_starts("", now), now)
 
     def caller_stopped(self, now: float) -> list[Command]:
         """Speech ends; the turn may be over."""
@@ -265,7 +267,8 @@ class Bridge:
         if event.severity is model.Severity.FATAL:
             return self.model_failed(now)
         if event.severity is model.Severity.FAULT and (event.event_id or "").startswith(UPDATE_SESSION_ID):
-            return self._session.refused() or self.model_failed(now)
+            commands = self._session.refused()
+            return self.model_failed(now) if commands is None else commands
         if event.code == ACTIVE_RESPONSE_CODE and event.event_id is None and self._gate.active_response_id:
             self._floor.turn_refused(now)
         return list(self._gate.error(event, now))
@@ -315,7 +318,7 @@ class Bridge:
                 pass
             case _:
                 assert_never(event)
-        return commands + self._housekeeping(now)
+        return self._concluded(commands, now)
 
     def _ask_silent_caller(self, count: int, now: float) -> list[Command]:
         if self._phases.phase is not Phase.TALKING or self.is_talk_going_on(now):
@@ -350,7 +353,7 @@ class Bridge:
         self.counters.note("carrier_resumed")
         if self._phases.resume(now):
             commands += self._answers.go_on(now)
-        return commands + self._housekeeping(now)
+        return self._concluded(commands, now)
 
     def _transfer_failed(self, now: float) -> list[Command]:
         if not self._phases.transfer_failed():
@@ -377,7 +380,7 @@ class Bridge:
     def playout_drained(self, now: float) -> list[Command]:
         """The downlink's queue ran empty."""
         self._floor.drained(now)
-        return self._housekeeping(now)
+        return self._concluded([], now)
 
     # Clips
 
@@ -395,15 +398,15 @@ class Bridge:
         if waits:
             if not self._floor.play_later(clip):
                 return None
-            return self._floor.end_music(now) + self._housekeeping(now)
-        return self._floor.play(clip, now) + self._housekeeping(now)
+            return self._concluded(self._floor.end_music(now), now)
+        return self._concluded(self._floor.play(clip, now), now)
 
     def stop_playing(self, now: float) -> list[Command]:
         """End the clip that is heard, with all that is queued behind it; forget those that wait."""
         is_playing = self._floor.forget_clips(now)
         if self._phases.phase is not Phase.TALKING or not is_playing:
             return []
-        return self._floor.silence(now) + self._housekeeping(now)
+        return self._concluded(self._floor.silence(now), now)
 
     # The agent
 
@@ -416,13 +419,13 @@ class Bridge:
         commands, is_answer_due = self._functions.end(call_id, output, should_respond=should_respond)
         if is_answer_due:
             commands += self._answers.want_of_function(now)
-        return commands + self._housekeeping(now)
+        return self._concluded(commands, now)
 
     def announce(self, text: str, now: float) -> list[Command]:
         """Have the model say something it was not asked for: a task's late question or result."""
         if self._phases.phase is Phase.ENDED:
             return []
-        return self._answers.tell(text, now) + self._housekeeping(now)
+        return self._concluded(self._answers.tell(text, now), now)
 
     def caller_pressed(self, digits: str, now: float) -> list[Command]:
         """Digits that no task took: the model hears of them."""
@@ -441,7 +444,12 @@ class Bridge:
     def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
         if not self._phases.leave(farewell, now):
             return []
-        return self._floor.end_music(now) + self._housekeeping(now)
+        return self._concluded(self._floor.end_music(now), now)
+
+    def configure(self, settings: model.SessionSettings, now: float) -> list[Command]:
+        """Have the model go by other settings from the next turn boundary on."""
+        self._session.configure(settings, now)
+        return self._concluded([], now)
 
     # Time
 
@@ -459,7 +467,7 @@ class Bridge:
             commands += self._transfer_failed(now)
         if self._phases.take_call_limit(now):
             commands += self.hang_up("call limit", now)
-        return commands + self._housekeeping(now)
+        return self._concluded(commands, now)
 
     def next_deadline(self) -> float | None:
         """When `advance` is due next, in monotonic seconds."""
@@ -474,7 +482,29 @@ class Bridge:
             deadlines += self._floor.deadlines()
         if self._phases.phase is Phase.TALKING:
             deadlines.append(self._session.next_deadline())
+            if self._is_between_turns:
+                deadlines.append(self._session.change_at)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
+
+    def _concluded(self, commands: list[Command], now: float) -> list[Command]:
+        """``commands`` with what follows from the state of things, and with a change of settings where it
+        may go: right before the model is asked to speak, or while nobody is at it."""
+        commands = commands + self._housekeeping(now)
+        change_at = self._session.change_at
+        if change_at is None or self._phases.phase is not Phase.TALKING or self._floor.is_callers:
+            return commands
+        for at, command in enumerate(commands):
+            if isinstance(command, model.CreateResponse) and not command.is_out_of_band:
+                return [*commands[:at], *self._session.change(), *commands[at:]]
+        if now >= change_at and self._is_between_turns:
+            return commands + self._session.change()
+        return commands
+
+    @property
+    def _is_between_turns(self) -> bool:
+        """Nobody speaks or is about to, and no function is at work."""
+        is_answering = self._answers.is_busy or self._answers.is_owed or self._functions.is_any_running
+        return not (is_answering or self._floor.is_callers or self._floor.is_turn_expected)
 
     def _housekeeping(self, now: float) -> list[Command]:
         """What follows from the state of things, whatever event led there."""

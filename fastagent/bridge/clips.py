@@ -1,6 +1,5 @@
 """Clips in a call: announcements and hold music, between what the model says."""
 
-from collections import deque
 from dataclasses import dataclass, field
 
 from fastagent.media.playout import PlayoutLedger
@@ -28,7 +27,7 @@ class ClipPlayer:
 
     def __init__(self, ledger: PlayoutLedger) -> None:
         self._ledger = ledger
-        self._pending: deque[Clip] = deque()
+        self._pending: list[Clip] = []
         self._current: Clip | None = None
         self._at = 0
         """Bytes of the current clip that were queued; of a looped one, in this round."""
@@ -64,7 +63,7 @@ class ClipPlayer:
 
     def next_pending(self) -> Clip | None:
         """Take the first that waits."""
-        return self._pending.popleft() if self._pending else None
+        return self._pending.pop(0) if self._pending else None
 
     def begin(self, clip: Clip, now: float) -> None:
         """Play a clip behind what is queued."""

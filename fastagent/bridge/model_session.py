@@ -14,13 +14,15 @@ __all__ = ["ModelSession"]
 PAUSE_CHECK_S = 1.0
 """A session that is to be replaced in the midst of the talk: when to look for a pause again."""
 REPLACED_BEFORE_END_S = 60.0
+CHANGE_DELAY_S = 0.1
+"""How long a change of settings waits for others, where no response is about to be asked for."""
 
 
 class ModelSession:
     """One session at a time, each beginning where the one before ended. All times are monotonic seconds.
 
     Args:
-        settings: what every session is configured with.
+        settings: what every session is configured with, until `configure` says otherwise.
         history: what a session is rebuilt from.
         limit_s: how old a session may grow.
         counters: where oddities are counted.
@@ -42,6 +44,11 @@ class ModelSession:
         self.calls: set[str] = set()
         """Function calls that the current session knows it made, by call id."""
         self._settings = settings
+        self._told = settings
+        """What the session was told last; it differs from the settings while a change waits."""
+        self._is_accepted = False
+        """The session has taken an update."""
+        self._change_at: float | None = None
         self._history = history
         self._limit_s = limit_s
         self._counters = counters
@@ -52,12 +59,12 @@ class ModelSession:
     @property
     def turn_detection(self) -> model.TurnDetection:
         """How the model is to hear that the caller's turn begins and ends."""
-        return self._settings.turn_detection
+        return self._told.turn_detection
 
     @property
     def writes_down(self) -> bool:
         """The caller's words are transcribed."""
-        return self._settings.transcription_model is not None
+        return self._told.transcription_model is not None
 
     def opened(self, now: float, *, lifetime_s: float | None) -> list[Command]:
         """A session is there: configure it, and replay what was said.
@@ -74,36 +81,61 @@ class ModelSession:
         self.is_connected = True
         self.is_gone = False
         self._is_replacing = False
-        return [model.UpdateSession(self._settings), *self._history.replay()]
+        self._is_accepted = False
+        return [self._tell(), *self._history.replay()]
 
     def lost(self) -> None:
         """The session is gone, and what was made in it means nothing to the next."""
         self.is_connected = False
         self._deadline = None
+        self._change_at = None
         self.items.clear()
         self.calls.clear()
 
-    def refused(self) -> list[Command]:
+    def accepted(self) -> None:
+        """An update is in force."""
+        self._is_accepted = True
+
+    def refused(self) -> list[Command] | None:
         """The whole update was refused, formats and tools with it: try once with the bare necessities.
 
         Returns:
-            Nothing when that was tried already.
+            Nothing to send when an earlier update is in force, for the session goes on with that; None when
+            there is none, and the bare necessities were tried already.
         """
         self._counters.note("session_updates_refused")
-        if self._is_bare:
+        if self._is_accepted:
             return []
+        if self._is_bare:
+            return None
         self._is_bare = True
-        self._settings = replace(
-            self._settings,
-            voice=None,
-            speed=None,
-            transcription_model=None,
-            transcription_language=None,
-            transcription_prompt=None,
-            noise_reduction=None,
-            max_output_tokens=None,
-        )
-        return [model.UpdateSession(self._settings)]
+        self._settings = _bare(self._settings)
+        return [self._tell()]
+
+    # Changes
+
+    def configure(self, settings: model.SessionSettings, now: float) -> None:
+        """Have other settings in force; `change` sends them. Those of before are then not sent any more."""
+        self._settings = _bare(settings) if self._is_bare else settings
+        if not self.is_connected or self._settings == self._told:
+            self._change_at = None
+        elif self._change_at is None:
+            self._change_at = now + CHANGE_DELAY_S
+
+    @property
+    def change_at(self) -> float | None:
+        """When to send a change that waits, in a pause; sooner if a response is asked for."""
+        return self._change_at
+
+    def change(self) -> list[Command]:
+        """Send the change that waits, if one does. Only at a turn boundary: what is under way is not to end
+        under other rules than it began."""
+        return [] if self._change_at is None else [self._tell()]
+
+    def _tell(self) -> Command:
+        self._told = self._settings
+        self._change_at = None
+        return model.UpdateSession(self._settings)
 
     # What the caller heard
 
@@ -148,3 +180,16 @@ class ModelSession:
     def next_deadline(self) -> float | None:
         """When it is time for another."""
         return None if self._is_replacing else self._deadline
+
+
+def _bare(settings: model.SessionSettings) -> model.SessionSettings:
+    return replace(
+        settings,
+        voice=None,
+        speed=None,
+        transcription_model=None,
+        transcription_language=None,
+        transcription_prompt=None,
+        noise_reduction=None,
+        max_output_tokens=None,
+    )

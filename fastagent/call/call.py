@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from fastagent._native.tap import Heard, News
 from fastagent.afsm.machine import Limits
+from fastagent.afsm.spec import Event
 from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.audio.formats import AudioFormat
 from fastagent.bridge import commands as asked
@@ -25,13 +26,22 @@ from fastagent.call.media import CallMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.model_settings import session_settings
 from fastagent.call.observer import CallSummary, Observers
+from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire import events as carrier
-from fastagent.wire.realtime_events import ModelCommand, ModelError, ModelEvent, Severity
+from fastagent.wire.realtime_events import (
+    ModelCommand,
+    ModelError,
+    ModelEvent,
+    SessionSettings,
+    Severity,
+    SpeechStarted,
+    SpeechStopped,
+)
 
 __all__ = ["Call"]
 
@@ -82,10 +92,11 @@ class Call:
         self._session: AgentSession = agent.open(
             control, limits=Limits(state_timeout_s=settings.default_timeout_s), on_transition=self._moved
         )
+        self._agent = agent
         self._bridge = Bridge(
             self._media.ledger,
             self._media.plan.offer,
-            session_settings(agent, self._session.tools, self._media.plan.model_format, settings),
+            self._model_settings(),
             greeting=agent.greeting,
             limits=BridgeLimits(
                 resume_grace_s=settings.resume_grace_s,
@@ -108,6 +119,7 @@ class Call:
             counters=self._counters,
         )
         control.connect(self._bridge, self._clips)
+        self._session.on_focus = self._refocus
         self._carrier: CarrierSocket | None = None
         self._is_configured = False
         self._frame_times = TimeClasses()
@@ -134,6 +146,11 @@ class Call:
                 begun=self._begun,
             )
         control.set_voice_policy(None)
+        self._record: CallRecord | None = None
+        self._is_redacting = False
+        if services.records is not None:
+            self._record = control.record = services.records.open(self.call_id, agent, on_claim=self._correct)
+            self._session.keep_in(self._record)
 
     def _barge_in(self, agent: FastAgent) -> BargeIn | None:
         """Who decides that the caller stops the bot; None: the model, without exception."""
@@ -219,7 +236,10 @@ class Call:
         socket.send(carrier.AcceptSession(self._media.plan.offer))
         self._join_legs()
         if is_resume:
+            if self._record is not None:
+                self._record.resumed()
             self._do(self._bridge.carrier_resumed(time.monotonic()))
+            self._session.signal(Event.RESUME)
 
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
@@ -307,6 +327,8 @@ class Call:
             ours = event.event_id or ""
             of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
+        elif isinstance(event, SpeechStarted | SpeechStopped):
+            self._session.note_activity()
         commands = self._bridge.receive_model(event, time.monotonic())
         if not isinstance(event, PASSIVE_EVENTS):
             self._do(commands)
@@ -350,8 +372,10 @@ class Call:
                 case Heard.OVERLAP_CONFIRMED:
                     self._do(self._bridge.caller_overlaps(now))
                 case Heard.SPEECH_STARTED:
+                    self._session.note_activity()
                     self._do(self._bridge.caller_started(now))
                 case Heard.SPEECH_STOPPED:
+                    self._session.note_activity()
                     self._do(self._bridge.caller_stopped(now))
                 case Heard.DIGIT:
                     self._do(self._bridge.digit_heard(one.digit, now))
@@ -362,6 +386,7 @@ class Call:
         return is_played
 
     def _playout_drained(self) -> None:
+        self._session.note_activity()
         self._do(self._bridge.playout_drained(time.monotonic()))
 
     # Commands
@@ -382,15 +407,18 @@ class Call:
                     self._start(self._run_function(command))
                 case asked.CallerSaid():
                     self._session.caller_said(command.text)
+                    self._keep_words("caller", command.text)
                     self._observers.tell("caller_said", self.call_id, command.text)
                 case asked.BotSaid():
                     self._session.bot_said(command.text)
+                    self._keep_words("agent", command.text)
                     self._observers.tell("bot_said", self.call_id, command.text)
                 case asked.CallerPressed():
                     if not self._session.dtmf(command.digits):
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
                 case asked.NoteInterruption():
                     logger.info("call %s: bot interrupted after %d ms", self.call_id, command.heard_ms)
+                    self._session.signal(Event.BARGE_IN)
                 case asked.ReplaceModel():
                     self._model.need()
                 case asked.EndCall():
@@ -438,7 +466,27 @@ class Call:
         logger.info(
             "call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state
         )
+        self._is_redacting |= self._session.is_redacting
         self._observers.tell("moved", self.call_id, transition)
+
+    def _keep_words(self, by: str, text: str) -> None:
+        # Words are written down late: those that come just after such a state may still belong to it.
+        is_redacted, self._is_redacting = self._is_redacting, self._session.is_redacting
+        if self._record is not None:
+            self._record.said(by, text, is_redacted=is_redacted or self._is_redacting)
+
+    def _correct(self, note: str) -> None:
+        """Tell the model of words that are not so; this comes in the midst of what follows from them."""
+        asyncio.get_running_loop().call_soon(lambda: self._do(self._bridge.announce(note, time.monotonic())))
+
+    def _model_settings(self) -> SessionSettings:
+        return session_settings(
+            self._agent, self._session.focus, self._media.plan.model_format, self._services.settings
+        )
+
+    def _refocus(self) -> None:
+        """A task's state changed: the model is told at the next turn boundary."""
+        self._do(self._bridge.configure(self._model_settings(), time.monotonic()))
 
     # Time
 
@@ -478,6 +526,10 @@ class Call:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._record is not None:
+            await self._record.close(self._outcome)
+            for name, count in self._record.counters.items():
+                self._counters.note(name, count)
 
     def _all_counters(self) -> Counters:
         counters = Counters(self._counters)

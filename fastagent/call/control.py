@@ -8,6 +8,7 @@ from fastagent.afsm.voice import VoicePolicy
 from fastagent.bridge.brain import Bridge
 from fastagent.bridge.commands import Command
 from fastagent.call.clips import CallClips
+from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.media.bargein import BargeInPolicy
 from fastagent.wire import events as carrier
@@ -36,7 +37,9 @@ class AgentControl:
         is_always_protected: bool,
     ) -> None:
         self.recorder: CallRecorder | None = None
-        """Records the call, once it does."""
+        """Records the call's audio, once it does."""
+        self.record: CallRecord | None = None
+        """Keeps what happens in the call, once it does."""
         self._offer = offer
         self._bridge: Bridge
         self._clips: CallClips
@@ -66,6 +69,8 @@ class AgentControl:
 
     def transfer(self, target: str, reason: str) -> None:
         """Hand the caller on once everything said was heard."""
+        if self.record is not None:
+            self.record.record("handover", {"to": target})
         command = carrier.TransferCall(target, reason, wants_status=True)
         self._do(self._bridge.transfer(command, time.monotonic()))
 

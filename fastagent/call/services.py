@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastagent.call.clips import ClipSource
 from fastagent.call.observer import CallObserver
+from fastagent.call.record import CallRecords
 from fastagent.legs.model import ModelConnector
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
@@ -28,3 +29,4 @@ class CallServices:
     ears: EarsPlan = NO_EARS
     clips: ClipSource | None = None
     recordings: RecordingWriter | None = None
+    records: CallRecords | None = None

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
@@ -26,14 +28,20 @@ from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.auth import BearerTokens
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
+from fastagent.server.journals import Journals
 from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
 from fastagent.settings import Settings
 from fastagent.stats import Counters
+from fastagent.tools.mcp import McpPool
 from fastagent.wire.events import SessionOffered
 from fastagent.wire.openai_realtime import upgrade_request
 
 __all__ = ["Service", "build_app"]
+
+SWITCH_INTERVAL_S = 0.0005
+"""How long a function's thread that only computes may keep the interpreter from the loop; Python's own 5 ms
+are a quarter of a frame."""
 
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
@@ -61,8 +69,12 @@ class Service:
         self.extra_routes = tuple(extra_routes)
         self.begun = time.monotonic()
         self.clips = ClipLibrary(settings.clips_dir or None)
+        self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
+        self.mcp = McpPool(server for agent in agents for server in agent.mcp_servers)
         self._agents = {agent.agent_id: agent for agent in agents}
         self._first = agents[0]
+        for agent in agents:
+            self.journals.prepare(agent)
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
             attempts=settings.model_connect_attempts,
@@ -86,6 +98,7 @@ class Service:
             _ears(settings),
             self.clips,
             _recordings(settings),
+            self.journals,
         )
         self.switchboard = Switchboard(self.services, self.choose_agent)
 
@@ -93,10 +106,32 @@ class Service:
         """The agent whose id is the bot's name at the carrier, else the first one."""
         return self._agents.get(offer.bot_name, self._first)
 
+    @contextlib.asynccontextmanager
+    async def connected_tools(self) -> AsyncIterator[None]:
+        """Have the agents' MCP servers connected while the context is open."""
+        users = [agent for agent in self._agents.values() if agent.mcp_servers]
+        switch_interval_s = sys.getswitchinterval()
+        async with self.mcp:
+            try:
+                sys.setswitchinterval(SWITCH_INTERVAL_S)
+                if users:
+                    # The MCP SDK makes some hundred thousand objects that stay: going through them would hold
+                    # up the loop for 25 ms at every full collection.
+                    gc.collect()
+                    gc.freeze()
+                for agent in users:
+                    agent.use_mcp(self.mcp)
+                yield
+            finally:
+                sys.setswitchinterval(switch_interval_s)
+                for agent in users:
+                    agent.use_mcp(None)
+
     async def close(self) -> None:
-        """Stop the shared timers, and have the recordings published."""
+        """Stop the shared timers, have the journals kept and the recordings published."""
         self.services.tick.close()
         self.services.watch.close()
+        await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)
 
@@ -149,13 +184,15 @@ def build_app(service: Service) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        # The WebSocket protocol class reads its limits from here.
-        yield {
-            "handshake_timeout_s": service.settings.handshake_timeout_s,
-            "send_cap_bytes": service.settings.send_cap_bytes,
-            "leg_watch": service.services.watch,
-        }
-        await service.close()
+        async with service.connected_tools():
+            service.journals.start()
+            # The WebSocket protocol class reads its limits from here.
+            yield {
+                "handshake_timeout_s": service.settings.handshake_timeout_s,
+                "send_cap_bytes": service.settings.send_cap_bytes,
+                "leg_watch": service.services.watch,
+            }
+            await service.close()
 
     async def unknown(websocket: WebSocket) -> None:
         # Starlette would answer 403, which says that something is there.
