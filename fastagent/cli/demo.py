@@ -4,36 +4,123 @@ import argparse
 import json
 import logging
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from fastagent.agent import Transition
+from fastagent.agent import FastAgent, Transition
 from fastagent.call import CallSummary
 from fastagent.cli.call import Narrator, caller_voice, media_formats, play_call, save_recording
-from fastagent.examples import appointment
 from fastagent.server.process import run_server
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
-from fastagent.testing.caller_script import CallerScript
+from fastagent.testing.caller_script import CallerScript, ScriptReport
 
-__all__ = ["add_parser"]
+__all__ = ["DEFAULT_EXAMPLE", "EXAMPLES", "Example", "PlayedCall", "add_parser", "play_example"]
 
 EPILOG = """\
 examples:
   fastagent demo
+  fastagent demo banking
   fastagent demo --media raw/mulaw --out recordings/demo.wav
 
 A synthetic caller rings over the AudioCodes protocol, a Realtime server with real ears and a real voice
-answers, and a finite state agent books an appointment. Needs: pip install 'fastagent[local]'.
+answers, and a finite state agent does the work. Needs: pip install 'fastagent[local]'.
 """
 
-SCRIPT = """\
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An agent of `fastagent.examples`, and a call that shows it."""
+
+    script: str
+    """What the caller does (see `CallerScript`)."""
+    outcome: str
+    """The name of what the call is to lead to, among the results of the agent's task."""
+
+    @staticmethod
+    def agent(name: str) -> FastAgent:
+        """The agent of an example, made anew, as some remember earlier calls."""
+        module = import_module(f"fastagent.examples.{name}")
+        made: FastAgent = getattr(module, f"{name}_agent")()
+        return made
+
+
+EXAMPLES = {
+    "appointment": Example(
+        """\
 i would like to book an appointment
 on monday
 what are your opening hours
 at three pm
 yes please
 no thank you
-"""
+""",
+        "appointment",
+    ),
+    "banking": Example(
+        """\
+i would like to transfer money
+dtmf 482913
+two five eight zero
+to savings
+two hundred dollars
+is a transfer free
+yes please
+my balance please
+no thank you
+""",
+        "payments",
+    ),
+    "healthcare": Example(
+        """\
+i would like an appointment
+my back hurts
+no i do not
+four
+yes
+how much does it cost
+on tuesday
+in the morning
+yes please
+no thank you
+""",
+        "visit",
+    ),
+    "retail": Example(
+        """\
+i would like to return my order
+four zero two one eight
+dtmf 10115
+it is broken
+how much does it cost
+yes please
+yes
+status please
+no thank you
+""",
+        "return",
+    ),
+    "enterprise": Example(
+        """\
+reset my password
+yes
+one zero four two
+dtmf 7391
+email
+what are your opening hours
+dtmf 1
+report a problem
+the printer
+yes please
+no thank you
+""",
+        "reset",
+    ),
+}
+DEFAULT_EXAMPLE = "appointment"
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -41,9 +128,16 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "demo",
         help="a whole spoken call, no key and no network",
-        description="Book an appointment by telephone, on this machine alone.",
+        description="Have one of the example agents called by telephone, on this machine alone.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "example",
+        nargs="?",
+        choices=sorted(EXAMPLES),
+        default=DEFAULT_EXAMPLE,
+        help=f"who answers (default {DEFAULT_EXAMPLE})",
     )
     parser.add_argument(
         "--media", default="raw/lpcm16_24", help="format the carrier offers (default raw/lpcm16_24)"
@@ -77,38 +171,66 @@ class _Teller:
         self.summary = summary
 
 
+@dataclass(frozen=True, slots=True)
+class PlayedCall:
+    """A call that was made, from both ends."""
+
+    phone: AudioCodesPhone
+    report: ScriptReport
+    summary: CallSummary | None
+    """What the server knows of it."""
+
+    def outcome(self, name: str) -> Any:
+        """What a task found under a name; None when no task did."""
+        results = [] if self.summary is None else [run["result"] for run in self.summary.results]
+        return next((result[name] for result in results if name in result), None)
+
+
+async def play_example(
+    agent: FastAgent,
+    script: str,
+    narrator: Narrator,
+    formats: tuple[str, ...],
+    *,
+    render: Callable[[str], tuple[bytes, int]],
+) -> PlayedCall:
+    """Serve an agent with the embedded engine on this machine, and call it."""
+    teller = _Teller(narrator)
+    phone = AudioCodesPhone(LineOptions(formats=formats))
+    settings = Settings(port=0, realtime_url=LOCAL_REALTIME)
+    async with run_server(agent, settings, observers=[teller]) as server:
+        steps = CallerScript.parse(script)
+        report = await play_call(phone, server.audiocodes_url, None, steps, render, narrator, tells_bot=False)
+    return PlayedCall(phone, report, teller.summary)
+
+
 async def run(options: argparse.Namespace) -> int:
     """Make the call."""
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
     formats = media_formats(options.media)
-    settings = Settings(port=0, realtime_url=LOCAL_REALTIME)
+    example = EXAMPLES[options.example]
     print("starting the embedded engine and the server ...", flush=True)
     narrator = Narrator(sys.stdout)
-    teller = _Teller(narrator)
-    phone = AudioCodesPhone(LineOptions(formats=formats))
-    async with run_server(appointment.agent, settings, observers=[teller]) as server:
-        script = CallerScript.parse(SCRIPT)
-        report = await play_call(
-            phone, server.audiocodes_url, None, script, caller_voice(), narrator, tells_bot=False
-        )
-    save_recording(phone, options.out)
-    narrator.summary(report)
-    summary = teller.summary
+    played = await play_example(
+        example.agent(options.example), example.script, narrator, formats, render=caller_voice()
+    )
+    save_recording(played.phone, options.out)
+    narrator.summary(played.report)
+    summary = played.summary
     if summary is None:
         print("the server knows nothing of the call", file=sys.stderr)
         return 1
-    appointments = [
-        result["result"]["appointment"] for result in summary.results if "appointment" in result["result"]
-    ]
+    outcome = played.outcome(example.outcome)
     states = [move.to_state for move in summary.transitions]
     print(f"states: {' -> '.join(states)}")
-    print(f"appointment: {json.dumps(appointments[0] if appointments else None)}")
+    print(f"{example.outcome}: {json.dumps(outcome)}")
     print(
         f"added latency, {'passthrough' if summary.is_passthrough else 'transcoding'} of {summary.media}, "
         f"inside the bridge per frame: p50 below {summary.frame_times.quantile_us(0.5):.0f} µs, "
         f"p99 below {summary.frame_times.quantile_us(0.99):.0f} µs, {summary.frame_times.total} frames"
     )
     print(f"recording: {options.out} (stereo: left caller, right bot)")
-    for violation in phone.line.violations:
+    violations = played.phone.line.violations
+    for violation in violations:
         print(f"protocol: {violation.rule} {violation.detail}", file=sys.stderr)
-    return 0 if appointments and report.ended_by == "bot" and not phone.line.violations else 1
+    return 0 if outcome and played.report.ended_by == "bot" and not violations else 1

@@ -7,12 +7,14 @@ The first rule that applies decides::
     3. nothing was said yet                                       -> greet
     4. a task waits for an answer:  "never mind"                  -> task_cancel
                                     "a person, please"            -> transfer_call
-                                    a question we can answer      -> answer it from the instructions
+                                    a question a labelled line of the instructions answers
+                                                                  -> answer it
                                     anything else                 -> task_reply, in the caller's words
     5. "goodbye"                                                  -> end_call
-    6. a question the instructions answer                         -> answer it
+    6. a question a labelled line of the instructions answers     -> answer it
     7. words that fit a function                                  -> call it, arguments from the words
-    8. anything else                                              -> "Sorry, ...", the last question again
+    8. a question any sentence of the instructions answers        -> answer it
+    9. anything else                                              -> "Sorry, ...", the last question again
 
 A task waits while the newest report on it, the JSON of a function output or of a system message, is
 ``{"status": "needs_input", "task": name, "say": question}``.
@@ -175,7 +177,8 @@ class Mind:
         said = normalise(text)
         tools = {} if situation.tool_choice == "none" else {tool["name"]: tool for tool in situation.tools}
         words = _keywords(said)
-        answer = _fact(said, words, situation.instructions) if _is_question(said) else None
+        is_question = _is_question(said)
+        answer = _fact(said, words, situation.instructions, is_labelled=True) if is_question else None
         task = waiting_task(situation.entries)
         if task is not None:
             if TASK_CANCEL in tools and _NEVER_MIND.match(said):
@@ -195,6 +198,8 @@ class Mind:
         )
         if tool is not None:
             return (_call(tool["name"], fill(tool.get("parameters") or {}, text, self._today())),)
+        if is_question and (answer := _fact(said, words, situation.instructions)) is not None:
+            return (Say(answer),)
         return (Say(_small_talk(said, words, situation)),)
 
     def _forced(self, situation: Situation) -> Call | None:
@@ -306,8 +311,8 @@ def _is_question(said: str) -> bool:
     return bool(set(said.split()[:3]) & _QUESTION_WORDS) or bool(_QUESTION_OPENINGS.match(said))
 
 
-def _facts(instructions: str) -> Iterator[tuple[str, str]]:
-    """What the instructions tell, as pairs: words to match, sentence to say.
+def _facts(instructions: str) -> Iterator[tuple[str, str, bool]]:
+    """What the instructions tell: words to match, sentence to say, whether the line has a label.
 
     A labelled line ("Opening hours: ...") is one fact; its label is not read out when a sentence follows.
     """
@@ -318,17 +323,19 @@ def _facts(instructions: str) -> Iterator[tuple[str, str]]:
         if labelled:
             said = labelled["text"] if _CLAUSE.search(labelled["text"]) else line.strip()
             # The label says what the line is about: it counts twice as a title does.
-            yield f"{labelled['label']} {line}", said
+            yield f"{labelled['label']} {line}", said, True
             continue
         for sentence in re.split(r"(?<=[.!?])\s+", line):
             if sentence.strip():
-                yield sentence, sentence.strip()
+                yield sentence, sentence.strip(), False
 
 
-def _fact(said: str, words: set[str], instructions: str) -> str | None:
+def _fact(said: str, words: set[str], instructions: str, *, is_labelled: bool = False) -> str | None:
     """The fact that shares most keywords with a question; None when none shares any."""
     best, best_score = None, 0.0
-    for about, sentence in _facts(instructions):
+    for about, sentence, has_label in _facts(instructions):
+        if is_labelled and not has_label:
+            continue
         keywords = _keywords(normalise(about))
         shared = len(words & keywords)
         # Among equals the sentence that is about little else.
@@ -339,10 +346,12 @@ def _fact(said: str, words: set[str], instructions: str) -> str | None:
 
 
 def _best_tool(words: set[str], tools: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The function that fits the words best: a word of its name counts twice, of its description once."""
+    """The function that fits the words best: a word of its description counts once; one of its name, or of
+    what a parameter lists, twice."""
     best, best_score = None, 1
     for tool in tools:
         name = _keywords(normalise(str(tool["name"]).replace("_", " ").replace("-", " ")))
+        name |= _listed_words(tool)
         about = name | _keywords(normalise(str(tool.get("description") or "")))
         if (words & _OPPOSED) - about:
             continue
@@ -352,6 +361,18 @@ def _best_tool(words: set[str], tools: Sequence[Mapping[str, Any]]) -> Mapping[s
         if score > best_score:
             best, best_score = tool, score
     return best
+
+
+def _listed_words(tool: Mapping[str, Any]) -> set[str]:
+    """Keywords of the values that a function's parameters enumerate."""
+    properties = (tool.get("parameters") or {}).get("properties")
+    listed = [
+        value
+        for parameter in (properties.values() if isinstance(properties, Mapping) else ())
+        if isinstance(parameter, Mapping) and isinstance(parameter.get("enum"), list)
+        for value in parameter["enum"]
+    ]
+    return _keywords(normalise(" ".join(str(value).replace("_", " ") for value in listed)))
 
 
 def _call(name: str, arguments: Mapping[str, Any]) -> Call:

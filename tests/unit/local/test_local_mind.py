@@ -112,6 +112,19 @@ class TestFunctions:
     def test_tool_choice_none_calls_nothing(self) -> None:
         assert isinstance(decide(Entry("user", "book an appointment"), tool_choice="none")[0], Say)
 
+    def test_a_value_that_a_parameter_lists_counts_like_a_word_of_the_name(self) -> None:
+        tool = function("desk", "Does it.", request={"type": "string", "enum": ["opening_balance", "card"]})
+        action = called(decide(Entry("user", "what is my balance"), tools=(tool,), instructions="Be kind."))
+        assert action == ("desk", {})
+        assert called(decide(Entry("user", "a card"), tools=(tool,))) == ("desk", {"request": "card"})
+
+    def test_a_labelled_answer_comes_before_a_function_and_any_other_sentence_after_it(self) -> None:
+        tool = function("transfer_money", "Transfer money.")
+        labelled = "You transfer money.\nFee: A transfer of money is free."
+        question = Entry("user", "does a transfer of money take long")
+        assert said(decide(question, tools=(tool,), instructions=labelled)) == "A transfer of money is free."
+        assert called(decide(question, tools=(tool,), instructions="You transfer money."))[0] == tool["name"]
+
     def test_tool_choice_required_calls_something(self) -> None:
         assert called(decide(Entry("user", "hello"), tool_choice="required"))[0] == "book_appointment"
 
@@ -150,6 +163,11 @@ class TestTasks:
         assert answer == "We are open Monday to Friday, nine to five."
         entries = (*entries, Entry("assistant", answer), Entry("user", "on monday"))
         assert called(decide(*entries))[0] == "task_reply"
+
+    def test_a_question_that_only_a_stray_sentence_touches_goes_to_the_task(self) -> None:
+        instructions = "Tell the status of an order."
+        question = Entry("user", "what is the status")
+        assert called(decide(*WAITING, question, instructions=instructions))[0] == "task_reply"
 
     def test_a_question_nobody_can_answer_goes_to_the_task(self) -> None:
         assert called(decide(*WAITING, Entry("user", "what is the weather")))[0] == "task_reply"
