@@ -8,21 +8,28 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from fastagent import __version__
-from fastagent.cli import call, demo, local, play, recordings, serve
+from fastagent.cli import call, demo, explore, graph, local, mcp, new, play, recordings, replay, serve, verify
 from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, play, local, recordings)
+VERBS = (serve, demo, call, play, local, recordings, replay, mcp, verify, graph, explore, new)
 
 EPILOG = """\
 examples:
   fastagent demo                                        a whole spoken call, no key, no network
+  fastagent demo banking                                another: banking, healthcare, retail, enterprise
   fastagent serve fastagent.examples.appointment:agent  answer calls on this machine
   fastagent call --say "book an appointment"            ring a running server
   fastagent play greeting.wav --session ID              play a file into a running call
   fastagent local --port 9100                           the embedded Realtime engine alone
   fastagent recordings list DIR                         what was recorded
+  fastagent replay FILE --agent MODULE:AGENT            run a call's tasks again from its journal
+  fastagent mcp fastagent.examples.appointment:agent    its tasks for MCP clients
+  fastagent verify MODULE:AGENT                         what is wrong with its state machines
+  fastagent graph MODULE:AGENT --format svg             draw them
+  fastagent explore MODULE:AGENT                        make up calls until one breaks a promise
+  fastagent new front_desk                              an agent of one's own, with its test
 
 Every verb has its own --help with examples.
 """
