@@ -5,7 +5,7 @@ from collections import deque
 
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int16_t, int64_t, uint8_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from fa_base64 cimport (
@@ -52,6 +52,7 @@ cdef enum:
     # Base64 characters decoded at a time; a multiple of four.
     BLOCK_TEXT = 4096
     BLOCK_BYTES = 3072
+    BLOCK_SAMPLES = 1536  # of two bytes: samples are decoded to where they lie well
 
 _ENCODINGS = {"pcm16": FA_PCM16, "mulaw": FA_ULAW, "alaw": FA_ALAW}
 
@@ -244,7 +245,8 @@ cdef class Uplink(Pump):
         return PUMP_SEND
 
     cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1:
-        cdef uint8_t block[BLOCK_BYTES]
+        cdef int16_t samples[BLOCK_SAMPLES]
+        cdef uint8_t *block = <uint8_t *>samples
         cdef Py_ssize_t at = 0
         while at < size:
             self.tap.hear_caller(block, fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block), at == 0, now)
@@ -431,7 +433,8 @@ cdef class Downlink(Pump):
 
     cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1:
         # The audio of a message that leaves as it came, for those who want its samples.
-        cdef uint8_t block[BLOCK_BYTES]
+        cdef int16_t samples[BLOCK_SAMPLES]
+        cdef uint8_t *block = <uint8_t *>samples
         cdef Py_ssize_t at = 0
         if self.tap is None and not self.retains:
             return 0

@@ -29,6 +29,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from fastagent.afsm.place import place_of_error
 from fastagent.errors import ConfigurationError, ToolError
 from fastagent.tools import offered
 from fastagent.tools.arguments import ArgumentsError, read_arguments
@@ -165,7 +166,7 @@ class Function:
         if isinstance(error, ToolError):
             return offered.failed("tool", "the function says so", answer=str(error))
         # The text of a foreign exception may quote the caller or tell how things are built.
-        _log.warning("function %r failed: %s", self.name, _place(error))
+        _log.warning("function %r failed: %s", self.name, place_of_error(error))
         return offered.failed("exception", "the function failed")
 
     def _shape(self, value: Any) -> ToolResult:
@@ -316,13 +317,3 @@ def _fits(value: Any, budget: int) -> bool:
         elif isinstance(fields := getattr(part, "__dict__", None), dict):
             left += list(fields.values())
     return budget >= 0
-
-
-def _place(error: BaseException) -> str:
-    frame = error.__traceback__
-    while frame is not None and frame.tb_next is not None:
-        frame = frame.tb_next
-    if frame is None:
-        return type(error).__name__
-    code = frame.tb_frame.f_code
-    return f"{type(error).__name__} in {code.co_qualname} ({code.co_filename}:{frame.tb_lineno})"

@@ -79,13 +79,14 @@ typedef struct {
 } fa_ears;
 
 typedef struct {
-    fa_converter caller, bot; /* to int16, at the rate they have */
-    fa_level caller_level, bot_level;
-    int sample_rate;
-    uint8_t events_waiting;
-    uint32_t events_dropped;
-    fa_tap_event events[FA_TAP_EVENTS];
+    /* What every message touches stands together. */
     fa_ears *ears; /* the owner's memory; NULL for none */
+    int sample_rate;
+    uint32_t events_dropped;
+    uint8_t events_waiting;
+    fa_level caller_level, bot_level;
+    fa_converter caller, bot; /* to int16, at the rate they have */
+    fa_tap_event events[FA_TAP_EVENTS];
 } fa_tap;
 
 /* The format of both directions; `riff`: WAV headers may stand in the caller's. Returns 0, or -1 for a format that
@@ -97,7 +98,8 @@ int fa_tap_init(fa_tap *t, int encoding, int sample_rate, int riff);
 int fa_tap_open_ears(fa_tap *t, fa_ears *ears, int wants, const fa_speech_options *speech, double now_s);
 void fa_tap_close_ears(fa_tap *t);
 
-/* Takes up to FA_TAP_BLOCK_BYTES of a message of the caller's; `begins`: its first. */
+/* Takes up to FA_TAP_BLOCK_BYTES of a message of the caller's; `begins`: its first. Linear samples are cheapest at an
+ * even address. */
 void fa_tap_caller(fa_tap *t, const uint8_t *bytes, size_t n, int begins, double now_s);
 /* The caller's stream begins anew, on another socket. */
 void fa_tap_caller_reset(fa_tap *t);

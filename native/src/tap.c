@@ -192,13 +192,24 @@ static const int16_t *down(fa_resampler *r, int sample_rate, const int16_t *pcm,
     return room;
 }
 
+/* The samples of some bytes. Linear ones that lie well are taken where they are. */
+static const int16_t *samples_of(fa_converter *c, const uint8_t *bytes, size_t *n, int16_t *room) {
+    if (c->in_encoding == FA_PCM16 && !c->riff && !c->carry_size && !((*n | (uintptr_t)bytes) & 1)) {
+        *n /= sizeof *room;
+        return (const int16_t *)bytes;
+    }
+    *n = fa_converter_process(c, bytes, *n, (uint8_t *)room) / sizeof *room;
+    return room;
+}
+
 void fa_tap_caller(fa_tap *t, const uint8_t *bytes, size_t n, int begins, double now_s) {
-    int16_t pcm[FA_TAP_BLOCK_BYTES + FA_RIFF_HEADER_MAX], slow[FA_TAP_BLOCK_BYTES + FA_RIFF_HEADER_MAX];
+    int16_t room[FA_TAP_BLOCK_BYTES + FA_RIFF_HEADER_MAX], slow[FA_TAP_BLOCK_BYTES + FA_RIFF_HEADER_MAX];
     if (n > FA_TAP_BLOCK_BYTES)
         n = FA_TAP_BLOCK_BYTES;
     if (begins)
         fa_converter_begin_chunk(&t->caller);
-    size_t samples = fa_converter_process(&t->caller, bytes, n, (uint8_t *)pcm) / sizeof *pcm;
+    size_t samples = n;
+    const int16_t *pcm = samples_of(&t->caller, bytes, &samples, room);
     fa_level_process(&t->caller_level, pcm, samples, now_s);
     if (t->ears != NULL && samples) {
         const int16_t *heard = down(&t->ears->caller_down, t->sample_rate, pcm, &samples, slow);
@@ -244,10 +255,11 @@ void fa_tap_rearm(fa_tap *t) {
 }
 
 int fa_tap_bot(fa_tap *t, const uint8_t *bytes, size_t n, double now_s) {
-    int16_t pcm[FA_TAP_BLOCK_BYTES + 1], slow[FA_TAP_BLOCK_BYTES + 1];
+    int16_t room[FA_TAP_BLOCK_BYTES + 1], slow[FA_TAP_BLOCK_BYTES + 1];
     while (n) {
         size_t piece = n < FA_TAP_BLOCK_BYTES ? n : FA_TAP_BLOCK_BYTES;
-        size_t samples = fa_converter_process(&t->bot, bytes, piece, (uint8_t *)pcm) / sizeof *pcm;
+        size_t samples = piece;
+        const int16_t *pcm = samples_of(&t->bot, bytes, &samples, room);
         bytes += piece;
         n -= piece;
         fa_level_process(&t->bot_level, pcm, samples, now_s);
