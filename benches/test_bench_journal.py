@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
-from fastagent.afsm.effects import Effects
+from fastagent.afsm.effects.effects import Effects
 from fastagent.journal import JournalWriter, MemoryJournal, read_journal
 from fastagent.journal.append_file import parse_lines
 

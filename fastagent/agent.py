@@ -7,9 +7,9 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any
 
-from fastagent.afsm.machine import Limits
-from fastagent.afsm.proposal import Reasoner
-from fastagent.afsm.reasoning import ChatReasoner, LlmSettings
+from fastagent.afsm.run.machine import Limits
+from fastagent.afsm.run.proposal import Reasoner
+from fastagent.afsm.run.reasoning import ChatReasoner, LlmSettings
 from fastagent.afsm.spec import WatchSpec
 from fastagent.afsm.state import AFSMState, CallControl
 from fastagent.afsm.verify import Level, check

@@ -1,7 +1,7 @@
 """Finite state agents: a task as a graph of states, run as a coroutine beside the call."""
 
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.machine import Limits, Machine, Outcome
+from fastagent.afsm.run.machine import Limits, Machine, Outcome
 from fastagent.afsm.slots import Digits, Slot
 from fastagent.afsm.spec import EffectSpec, Event, SilenceStep, WatchSpec, WatchStep
 from fastagent.afsm.state import AFSMState, CallControl, StateResult

@@ -22,9 +22,9 @@ from typing import Any, Literal
 
 from fastagent.afsm.coverage import Coverage
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.limits import DEFAULT_ANSWER_TIMEOUT_S
-from fastagent.afsm.machine import SAY_FAILED, Outcome
 from fastagent.afsm.rehearsal import Rehearsal
+from fastagent.afsm.run.limits import DEFAULT_ANSWER_TIMEOUT_S
+from fastagent.afsm.run.machine import SAY_FAILED, Outcome
 from fastagent.afsm.spec import Event, SlotSpec
 from fastagent.afsm.verify.source import read_code
 from fastagent.errors import ConfigurationError
@@ -51,7 +51,7 @@ MAX_ANSWER_CHARS = 60
 NEVER_SIGNALLED = {Event.SILENCE, Event.DEADLINE, Event.DTMF, Event.NO_MATCH, Event.TOOL_FAILED}
 """Events that come of time, keys, answers and effects, and are made that way."""
 _RESULT_WORDS = {"response", "next_state", "confidence"}
-_MACHINE_LOG = "fastagent.afsm.machine"
+_MACHINE_LOG = "fastagent.afsm.run.machine"
 
 
 @dataclass(frozen=True, slots=True)

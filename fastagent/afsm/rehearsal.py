@@ -14,11 +14,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from fastagent.afsm.clock import ManualClock
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.limits import Limits
-from fastagent.afsm.machine import Machine, Outcome
-from fastagent.afsm.proposal import Reasoner
+from fastagent.afsm.run.clock import ManualClock
+from fastagent.afsm.run.limits import Limits
+from fastagent.afsm.run.machine import Machine, Outcome
+from fastagent.afsm.run.proposal import Reasoner
 from fastagent.afsm.spec import Event
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext

@@ -11,11 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fastagent.afsm.clock import ManualClock
-from fastagent.afsm.effect_record import Record, records_of
+from fastagent.afsm.effects.record import Record, records_of
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.machine import Machine
-from fastagent.afsm.proposal import Proposal, ProposalError, ProposalRequest
+from fastagent.afsm.run.clock import ManualClock
+from fastagent.afsm.run.machine import Machine
+from fastagent.afsm.run.proposal import Proposal, ProposalError, ProposalRequest
 from fastagent.afsm.spec import Event
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext

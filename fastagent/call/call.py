@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal
 
 from fastagent._native.tap import Heard, News
-from fastagent.afsm.machine import Limits
+from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.spec import Event
 from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.audio.formats import AudioFormat

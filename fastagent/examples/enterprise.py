@@ -25,9 +25,9 @@ from types import MappingProxyType
 
 from fastagent import ConversationContext, FastAgent
 from fastagent.afsm import StateResult, VoicePolicy, WatchSpec, WatchStep
-from fastagent.afsm.effect_rules import effect
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.guards import words_in
-from fastagent.afsm.machine import RECORDING_REFUSED
+from fastagent.afsm.run.machine import RECORDING_REFUSED
 from fastagent.afsm.spoken import parse_digits, parse_yes_no
 from fastagent.errors import EffectFailedError
 from fastagent.examples.telephone_state import COMMON, Goodbye, Human, HungUp, TelephoneState

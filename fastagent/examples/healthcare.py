@@ -19,7 +19,7 @@ from typing import Any
 
 from fastagent import ConversationContext, FastAgent
 from fastagent.afsm import StateResult, VoicePolicy, WatchSpec, WatchStep
-from fastagent.afsm.effect_rules import effect
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.guards import words_in
 from fastagent.afsm.spoken import parse_yes_no
 from fastagent.errors import EffectFailedError

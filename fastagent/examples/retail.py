@@ -22,7 +22,7 @@ from pydantic import BaseModel, Field
 
 from fastagent import ConversationContext, FastAgent
 from fastagent.afsm import StateResult, VoicePolicy
-from fastagent.afsm.effect_rules import effect
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.guards import words_in
 from fastagent.afsm.spoken import parse_digits, parse_yes_no
 from fastagent.errors import EffectFailedError

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
 
-from fastagent.afsm.effect_rules import BoundEffect
-from fastagent.afsm.effects import Effects
+from fastagent.afsm.effects.effects import Effects
+from fastagent.afsm.effects.rules import BoundEffect
 from fastagent.errors import EffectFailedError, JournalError
 from fastagent.journal import FileJournal, Journal, MemoryJournal, RunRecorder
 from fastagent.tools.router import Undone

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from fastagent.afsm.effect_rules import BoundEffect
-from fastagent.afsm.graph_effects import effects_of
+from fastagent.afsm.effects.declared import effects_of
+from fastagent.afsm.effects.rules import BoundEffect
 from fastagent.agent import FastAgent
 from fastagent.journal import JournalWriter
 from fastagent.server.call_journal import CallJournal

@@ -24,10 +24,10 @@ from typing import Any, Protocol
 
 import orjson
 
-from fastagent.afsm.clock import LOOP_CLOCK, Clock
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.machine import Limits, Machine, Outcome
-from fastagent.afsm.proposal import Reasoner
+from fastagent.afsm.run.clock import LOOP_CLOCK, Clock
+from fastagent.afsm.run.machine import Limits, Machine, Outcome
+from fastagent.afsm.run.proposal import Reasoner
 from fastagent.afsm.spec import Event
 from fastagent.afsm.state import CallControl, EffectRunner
 from fastagent.afsm.voice import VoicePolicy

@@ -14,8 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from fastagent.afsm.effect_rules import effect
-from fastagent.afsm.effects import Effects
+from fastagent.afsm.effects.effects import Effects
+from fastagent.afsm.effects.rules import effect
 from fastagent.journal import JournalWriter
 
 STEPS = 9

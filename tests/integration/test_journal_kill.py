@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from fastagent.afsm.effect_record import records_of
+from fastagent.afsm.effects.record import records_of
 from fastagent.journal import read_journal
 from tests.integration.killed_call import STEPS
 

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from fastagent import AFSMState, FastAgent
-from fastagent.afsm.effect_rules import effect
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.graph import Graph
 from fastagent.afsm.replay import replay, runs_of
 from fastagent.afsm.slots import Slot

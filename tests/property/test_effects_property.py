@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastagent.afsm.effect_rules import effect
-from fastagent.afsm.effects import Effects
+from fastagent.afsm.effects.effects import Effects
+from fastagent.afsm.effects.rules import effect
 from fastagent.journal import MemoryJournal, Redaction
 
 KEY = bytes(32)

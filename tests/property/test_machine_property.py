@@ -9,7 +9,7 @@ from random import Random
 from unittest.mock import create_autospec
 
 from fastagent.afsm import AFSMState, CallControl, Graph, Limits, Machine
-from fastagent.afsm.clock import ManualClock
+from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.spec import Event, SilenceStep
 from fastagent.context import ConversationContext
 from tests.reference.machine_reference import Plan, ReferenceMachine, make_plan, scripted

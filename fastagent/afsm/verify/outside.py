@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from fastagent.afsm.effect_rules import CALL_ID, RULES_MARK, EffectRules
+from fastagent.afsm.effects.rules import CALL_ID, RULES_MARK, EffectRules
 from fastagent.afsm.spec import EFFECT_MARK, EffectSpec, StateSpec
 from fastagent.afsm.verify.finding import Finding, Level
 from fastagent.afsm.verify.subject import Subject

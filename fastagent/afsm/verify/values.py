@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fastagent.afsm.effect_rules import KEY_ARGUMENT
+from fastagent.afsm.effects.rules import KEY_ARGUMENT
 from fastagent.afsm.guards import parse_guard
 from fastagent.afsm.template import template_names
 from fastagent.afsm.verify.finding import Level

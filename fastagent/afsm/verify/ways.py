@@ -1,6 +1,6 @@
 """Checks of the ways through a graph: states never reached, traps, ends, cycles, moves that code makes."""
 
-from fastagent.afsm.limits import DEFAULT_ANSWER_TIMEOUT_S
+from fastagent.afsm.run.limits import DEFAULT_ANSWER_TIMEOUT_S
 from fastagent.afsm.spec import Event
 from fastagent.afsm.state import AFSMState
 from fastagent.afsm.verify.finding import Level

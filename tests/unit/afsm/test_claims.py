@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastagent.afsm.claims import claims_any
+from fastagent.afsm.effects.claims import claims_any
 
 PHRASES = ("you are booked", "have booked", "is booked", "you're booked", "done")
 

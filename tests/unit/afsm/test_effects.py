@@ -8,12 +8,12 @@ from collections import Counter
 
 import pytest
 
-from fastagent.afsm import effects as effects_module
-from fastagent.afsm.effect_record import EffectOutcome
-from fastagent.afsm.effect_rules import EffectRules, bind, effect
-from fastagent.afsm.effects import Effects
+from fastagent.afsm.effects import effects as effects_module
+from fastagent.afsm.effects.declared import effects_of
+from fastagent.afsm.effects.effects import Effects
+from fastagent.afsm.effects.record import EffectOutcome
+from fastagent.afsm.effects.rules import EffectRules, bind, effect
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.graph_effects import effects_of
 from fastagent.afsm.state import AFSMState
 from fastagent.errors import ConfigurationError, EffectFailedError, EffectUnknownError, JournalError
 from fastagent.journal import JournalLimits, MemoryJournal, Redaction

@@ -7,7 +7,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from fastagent.afsm import CallControl, Graph, Limits, Machine
-from fastagent.afsm.heard import Heard
+from fastagent.afsm.run.heard import Heard
 from fastagent.afsm.spec import Event
 from fastagent.context import ConversationContext
 

@@ -8,7 +8,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from fastagent.afsm import AFSMState, CallControl, Graph, Limits, Machine
-from fastagent.afsm.machine import SAY_FAILED, SAY_NO_ANSWER
+from fastagent.afsm.run.machine import SAY_FAILED, SAY_NO_ANSWER
 from fastagent.context import ConversationContext
 
 pytestmark = pytest.mark.anyio

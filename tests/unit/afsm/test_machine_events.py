@@ -7,8 +7,8 @@ from unittest.mock import create_autospec
 import pytest
 
 from fastagent.afsm import AFSMState, CallControl, Graph, Limits, Machine, VoicePolicy
-from fastagent.afsm.clock import ManualClock
-from fastagent.afsm.machine import RECORDING_REFUSED, SAY_FAILED, SAY_NOT_UNDERSTOOD, SAY_TOO_LATE
+from fastagent.afsm.run.clock import ManualClock
+from fastagent.afsm.run.machine import RECORDING_REFUSED, SAY_FAILED, SAY_NOT_UNDERSTOOD, SAY_TOO_LATE
 from fastagent.afsm.spec import Event, SilenceStep, WatchSpec, WatchStep
 from fastagent.context import ConversationContext
 

@@ -11,8 +11,8 @@ import pytest
 
 from fastagent.afsm import CallControl, Graph, Machine
 from fastagent.afsm.definition import JsonState
-from fastagent.afsm.proposal import ProposalError, ProposalRequest
-from fastagent.afsm.reasoning import MAX_ANSWER_CHARS, ChatReasoner, LlmSettings
+from fastagent.afsm.run.proposal import ProposalError, ProposalRequest
+from fastagent.afsm.run.reasoning import MAX_ANSWER_CHARS, ChatReasoner, LlmSettings
 from fastagent.context import ConversationContext
 from fastagent.errors import ConfigurationError
 

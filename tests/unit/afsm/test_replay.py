@@ -5,13 +5,13 @@ from datetime import datetime
 
 import pytest
 
-from fastagent.afsm.clock import ManualClock
-from fastagent.afsm.effect_rules import effect
-from fastagent.afsm.effects import Effects
+from fastagent.afsm.effects.effects import Effects
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.machine import Machine
-from fastagent.afsm.proposal import Proposal, ProposalError
 from fastagent.afsm.replay import _SilentControl, replay, runs_of
+from fastagent.afsm.run.clock import ManualClock
+from fastagent.afsm.run.machine import Machine
+from fastagent.afsm.run.proposal import Proposal, ProposalError
 from fastagent.afsm.spec import Event, SilenceStep
 from fastagent.afsm.state import AFSMState
 from fastagent.context import ConversationContext

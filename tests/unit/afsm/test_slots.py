@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from fastagent.afsm.slot_book import SlotBook
+from fastagent.afsm.run.slot_book import SlotBook
 from fastagent.afsm.slots import Digits, Slot, read_slots
 from fastagent.afsm.spec import Confirmation
 from fastagent.errors import ConfigurationError

@@ -5,7 +5,7 @@ import pytest
 from fastagent import AFSMState, FastAgent
 from fastagent.afsm import Graph, VoicePolicy
 from fastagent.afsm.definition import read_graph_definition, read_watches
-from fastagent.afsm.effect_rules import effect
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.slots import Slot
 from fastagent.afsm.spec import EffectSpec, SilenceStep
 from fastagent.afsm.verify import KINDS, Level, check

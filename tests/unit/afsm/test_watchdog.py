@@ -7,9 +7,9 @@ from unittest.mock import create_autospec
 import pytest
 
 from fastagent.afsm import AFSMState, CallControl, Graph, Machine
-from fastagent.afsm import machine as machine_module
-from fastagent.afsm import watchdog as watchdog_module
-from fastagent.afsm.watchdog import Watchdog
+from fastagent.afsm.run import machine as machine_module
+from fastagent.afsm.run import watchdog as watchdog_module
+from fastagent.afsm.run.watchdog import Watchdog
 from fastagent.context import ConversationContext
 
 pytestmark = pytest.mark.anyio

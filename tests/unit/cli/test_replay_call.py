@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from fastagent.afsm.machine import Machine
 from fastagent.afsm.replay import _SilentControl
+from fastagent.afsm.run.machine import Machine
 from fastagent.cli import main
 from fastagent.context import ConversationContext
 from fastagent.examples.appointment import agent

@@ -7,8 +7,8 @@ from unittest.mock import create_autospec
 
 from fastagent import FastAgent
 from fastagent.afsm import CallControl, Machine
-from fastagent.afsm.effects import Effects, TaskEffects
-from fastagent.afsm.proposal import Reasoner
+from fastagent.afsm.effects.effects import Effects, TaskEffects
+from fastagent.afsm.run.proposal import Reasoner
 from fastagent.agent import AgentSession
 from fastagent.context import ConversationContext
 from fastagent.journal import MemoryJournal

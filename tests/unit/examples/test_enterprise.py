@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fastagent.afsm.machine import RECORDING_REFUSED
+from fastagent.afsm.run.machine import RECORDING_REFUSED
 from fastagent.examples import enterprise
 from fastagent.examples.enterprise import (
     ASK_EMPLOYEE,

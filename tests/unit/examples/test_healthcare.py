@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from fastagent.afsm.proposal import Proposal
+from fastagent.afsm.run.proposal import Proposal
 from fastagent.examples import healthcare
 from fastagent.examples.healthcare import (
     ASK_COMPLAINT,

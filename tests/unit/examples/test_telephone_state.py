@@ -6,8 +6,8 @@ from unittest.mock import create_autospec
 import pytest
 
 from fastagent.afsm import CallControl, Event, Machine
-from fastagent.afsm.clock import ManualClock
-from fastagent.afsm.effects import Effects, TaskEffects
+from fastagent.afsm.effects.effects import Effects, TaskEffects
+from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.verify import check
 from fastagent.cli.demo import EXAMPLES, Example
 from fastagent.context import ConversationContext

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from fastagent.afsm.effect_rules import bind, effect
+from fastagent.afsm.effects.rules import bind, effect
 from fastagent.errors import EffectFailedError, JournalError
 from fastagent.journal import JournalWriter, read_journal
 from fastagent.server import call_journal

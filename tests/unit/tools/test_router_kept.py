@@ -8,7 +8,7 @@ from unittest.mock import create_autospec
 import pytest
 
 from fastagent.afsm import AFSMState, CallControl
-from fastagent.afsm.effect_rules import effect
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.slots import Slot
 from fastagent.afsm.spec import Event
 from fastagent.afsm.voice import VoicePolicy

@@ -18,7 +18,7 @@ from datetime import date
 from typing import Any
 
 from fastagent.afsm import spoken
-from fastagent.afsm.limits import DEFAULT_MAX_ATTEMPTS
+from fastagent.afsm.run.limits import DEFAULT_MAX_ATTEMPTS
 from fastagent.afsm.slots import Slot, plain_type
 from fastagent.afsm.spec import Confirmation
 

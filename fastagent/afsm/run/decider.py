@@ -7,19 +7,19 @@ is met. A watch that decides while a state is at work overrules it.
 from dataclasses import dataclass
 from typing import Any
 
-from fastagent.afsm.authority import Authority
-from fastagent.afsm.digressions import Digressions
-from fastagent.afsm.engine import Engine
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.mailbox import Mail, Mailbox
-from fastagent.afsm.outcome import RunEnded
-from fastagent.afsm.run_record import RunRecord
+from fastagent.afsm.run.authority import Authority
+from fastagent.afsm.run.digressions import Digressions
+from fastagent.afsm.run.engine import Engine
+from fastagent.afsm.run.mailbox import Mail, Mailbox
+from fastagent.afsm.run.outcome import RunEnded
+from fastagent.afsm.run.run_record import RunRecord
+from fastagent.afsm.run.standing import Standing
+from fastagent.afsm.run.timers import DeadlinePassed, Timers
+from fastagent.afsm.run.verdict import Verdict
 from fastagent.afsm.spec import Event
 from fastagent.afsm.spoken import parse_yes_no
-from fastagent.afsm.standing import Standing
 from fastagent.afsm.state import AFSMState
-from fastagent.afsm.timers import DeadlinePassed, Timers
-from fastagent.afsm.verdict import Verdict
 from fastagent.context import ConversationContext
 
 __all__ = ["Decider"]

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from fastagent.afsm.guards import Guard, Scope, parse_guard, words_in
-from fastagent.afsm.mailbox import Mail, Mailbox
-from fastagent.afsm.run_record import RunRecord
+from fastagent.afsm.run.mailbox import Mail, Mailbox
+from fastagent.afsm.run.run_record import RunRecord
+from fastagent.afsm.run.standing import Standing
 from fastagent.afsm.spec import Event, WatchSpec, WatchStep
-from fastagent.afsm.standing import Standing
 from fastagent.afsm.state import CallControl
 
 __all__ = ["Fired", "Supervisor", "SupervisorRegion"]

@@ -3,7 +3,7 @@
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from fastagent.afsm.clock import Clock, Deadline
+from fastagent.afsm.run.clock import Clock, Deadline
 from fastagent.afsm.spec import Event, SilenceStep, StateSpec
 from fastagent.errors import AgentError
 

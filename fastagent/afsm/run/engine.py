@@ -14,19 +14,19 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastagent.afsm.admission import Admission
 from fastagent.afsm.graph import Graph, Move
 from fastagent.afsm.guards import Scope
-from fastagent.afsm.heard import Heard
-from fastagent.afsm.limits import Limits
-from fastagent.afsm.proposal import Proposal, Reasoner
-from fastagent.afsm.slot_book import BookPosition, SlotBook
+from fastagent.afsm.run.admission import Admission
+from fastagent.afsm.run.heard import Heard
+from fastagent.afsm.run.limits import Limits
+from fastagent.afsm.run.proposal import Proposal, Reasoner
+from fastagent.afsm.run.slot_book import BookPosition, SlotBook
+from fastagent.afsm.run.verdict import Verdict
 from fastagent.afsm.slots import Slot
 from fastagent.afsm.spec import Event, StateSpec
 from fastagent.afsm.spoken import parse_yes_no
 from fastagent.afsm.state import AFSMState, EffectRunner
 from fastagent.afsm.template import render
-from fastagent.afsm.verdict import Verdict
 from fastagent.context import ConversationContext
 
 __all__ = ["Engine"]

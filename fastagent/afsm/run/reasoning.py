@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from fastagent.afsm.proposal import Proposal, ProposalError, ProposalRequest
+from fastagent.afsm.run.proposal import Proposal, ProposalError, ProposalRequest
 from fastagent.errors import ConfigurationError
 
 if TYPE_CHECKING:

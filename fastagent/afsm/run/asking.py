@@ -3,16 +3,16 @@
 from collections.abc import Callable
 from dataclasses import replace
 
-from fastagent.afsm.clock import Clock
-from fastagent.afsm.engine import Engine
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.mailbox import Mail, Mailbox
-from fastagent.afsm.outcome import SAY_NO_ANSWER, RunEnded
-from fastagent.afsm.run_record import RunRecord
+from fastagent.afsm.run.clock import Clock
+from fastagent.afsm.run.engine import Engine
+from fastagent.afsm.run.mailbox import Mail, Mailbox
+from fastagent.afsm.run.outcome import SAY_NO_ANSWER, RunEnded
+from fastagent.afsm.run.run_record import RunRecord
+from fastagent.afsm.run.standing import Standing
+from fastagent.afsm.run.supervisor import SupervisorRegion
+from fastagent.afsm.run.timers import Timers
 from fastagent.afsm.spec import Event
-from fastagent.afsm.standing import Standing
-from fastagent.afsm.supervisor import SupervisorRegion
-from fastagent.afsm.timers import Timers
 
 __all__ = ["Asking"]
 

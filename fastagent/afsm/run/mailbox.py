@@ -4,7 +4,7 @@ import asyncio
 from collections import deque
 from dataclasses import dataclass, field
 
-from fastagent.afsm.clock import Clock, Deadline
+from fastagent.afsm.run.clock import Clock, Deadline
 from fastagent.afsm.spec import Event
 
 __all__ = ["Mail", "Mailbox"]

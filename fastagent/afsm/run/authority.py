@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping
 
-from fastagent.afsm.engine import Engine
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.mailbox import Mail
-from fastagent.afsm.outcome import SAY_NOT_UNDERSTOOD, SAY_REFUSED, SAY_TOO_LATE, RunEnded
+from fastagent.afsm.run.engine import Engine
+from fastagent.afsm.run.mailbox import Mail
+from fastagent.afsm.run.outcome import SAY_NOT_UNDERSTOOD, SAY_REFUSED, SAY_TOO_LATE, RunEnded
+from fastagent.afsm.run.standing import Standing
+from fastagent.afsm.run.verdict import Verdict
 from fastagent.afsm.spec import Event
-from fastagent.afsm.standing import Standing
-from fastagent.afsm.verdict import Verdict
 from fastagent.context import ConversationContext
 from fastagent.errors import AgentError
 

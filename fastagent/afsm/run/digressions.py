@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from fastagent.afsm.graph import Graph
 from fastagent.afsm.guards import Scope
-from fastagent.afsm.slot_book import BookPosition
+from fastagent.afsm.run.slot_book import BookPosition
 
 __all__ = ["Digressions", "WayBack"]
 

@@ -24,10 +24,10 @@ from typing import Any, Literal
 
 import orjson
 
-from fastagent.afsm.claims import claims_any
-from fastagent.afsm.effect_call import accepted, begin, offered
-from fastagent.afsm.effect_record import EffectOutcome, Record, Status, UndoOutcome, records_of
-from fastagent.afsm.effect_rules import CALL_ID, KEY_ARGUMENT, BoundEffect, bind
+from fastagent.afsm.effects.call import accepted, begin, offered
+from fastagent.afsm.effects.claims import claims_any
+from fastagent.afsm.effects.record import EffectOutcome, Record, Status, UndoOutcome, records_of
+from fastagent.afsm.effects.rules import CALL_ID, KEY_ARGUMENT, BoundEffect, bind
 from fastagent.errors import EffectFailedError, EffectUnknownError, JournalError
 from fastagent.journal import Journal
 from fastagent.journal.entry import canonical_json

@@ -38,17 +38,18 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from fastagent.afsm.asking import Asking
-from fastagent.afsm.authority import Authority
-from fastagent.afsm.clock import LOOP_CLOCK, Clock
-from fastagent.afsm.decider import Decider
-from fastagent.afsm.digressions import Digressions
-from fastagent.afsm.engine import Engine
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.limits import Limits
-from fastagent.afsm.line_policy import RECORDING_REFUSED, LinePolicy
-from fastagent.afsm.mailbox import Mail, Mailbox
-from fastagent.afsm.outcome import (
+from fastagent.afsm.place import place_of_error
+from fastagent.afsm.run.asking import Asking
+from fastagent.afsm.run.authority import Authority
+from fastagent.afsm.run.clock import LOOP_CLOCK, Clock
+from fastagent.afsm.run.decider import Decider
+from fastagent.afsm.run.digressions import Digressions
+from fastagent.afsm.run.engine import Engine
+from fastagent.afsm.run.limits import Limits
+from fastagent.afsm.run.line_policy import RECORDING_REFUSED, LinePolicy
+from fastagent.afsm.run.mailbox import Mail, Mailbox
+from fastagent.afsm.run.outcome import (
     SAY_FAILED,
     SAY_NO_ANSWER,
     SAY_NOT_UNDERSTOOD,
@@ -57,19 +58,18 @@ from fastagent.afsm.outcome import (
     RunEnded,
     plain_result,
 )
-from fastagent.afsm.passage import Passage, Reason
-from fastagent.afsm.place import place_of_error
-from fastagent.afsm.proposal import Reasoner
-from fastagent.afsm.run_record import Recorder, Refusal, RunRecord
-from fastagent.afsm.slot_book import SlotBook
+from fastagent.afsm.run.passage import Passage, Reason
+from fastagent.afsm.run.proposal import Reasoner
+from fastagent.afsm.run.run_record import Recorder, Refusal, RunRecord
+from fastagent.afsm.run.slot_book import SlotBook
+from fastagent.afsm.run.standing import Standing
+from fastagent.afsm.run.supervisor import SupervisorRegion
+from fastagent.afsm.run.timers import Timers
+from fastagent.afsm.run.verdict import Verdict
+from fastagent.afsm.run.watchdog import process_watchdog
 from fastagent.afsm.spec import Event
-from fastagent.afsm.standing import Standing
 from fastagent.afsm.state import CallControl, EffectRunner
-from fastagent.afsm.supervisor import SupervisorRegion
-from fastagent.afsm.timers import Timers
-from fastagent.afsm.verdict import Verdict
 from fastagent.afsm.voice import VoicePolicy
-from fastagent.afsm.watchdog import process_watchdog
 from fastagent.context import ConversationContext
 from fastagent.errors import AgentError
 

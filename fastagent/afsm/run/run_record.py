@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fastagent.afsm.mailbox import Mail
-from fastagent.afsm.standing import Standing
+from fastagent.afsm.run.mailbox import Mail
+from fastagent.afsm.run.standing import Standing
 
 __all__ = ["Recorder", "Refusal", "RunRecord"]
 

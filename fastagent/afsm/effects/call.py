@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from fastagent.afsm.effect_rules import KEY_ARGUMENT
+from fastagent.afsm.effects.rules import KEY_ARGUMENT
 
 __all__ = ["accepted", "begin", "offered"]
 

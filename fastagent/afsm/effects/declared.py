@@ -1,6 +1,6 @@
 """The effects of a graph, found before any of them is run: for claims, for undoing, for a restart."""
 
-from fastagent.afsm.effect_rules import RULES_MARK, BoundEffect, bind
+from fastagent.afsm.effects.rules import RULES_MARK, BoundEffect, bind
 from fastagent.afsm.graph import Graph
 
 __all__ = ["effects_of"]

@@ -11,7 +11,7 @@ import orjson
 
 from fastagent.afsm.graph import Graph, Move
 from fastagent.afsm.guards import Scope
-from fastagent.afsm.proposal import Proposal, ProposalError, ProposalRequest, Reasoner
+from fastagent.afsm.run.proposal import Proposal, ProposalError, ProposalRequest, Reasoner
 from fastagent.afsm.slots import Slot
 from fastagent.afsm.spec import Event, StateSpec
 from fastagent.afsm.state import AFSMState

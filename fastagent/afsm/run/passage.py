@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from typing import Literal
 
-from fastagent.afsm.decider import Decider
-from fastagent.afsm.digressions import Digressions, WayBack
-from fastagent.afsm.engine import Engine
 from fastagent.afsm.graph import Graph
-from fastagent.afsm.line_policy import LinePolicy
-from fastagent.afsm.run_record import RunRecord
-from fastagent.afsm.slot_book import BookPosition
+from fastagent.afsm.run.decider import Decider
+from fastagent.afsm.run.digressions import Digressions, WayBack
+from fastagent.afsm.run.engine import Engine
+from fastagent.afsm.run.line_policy import LinePolicy
+from fastagent.afsm.run.run_record import RunRecord
+from fastagent.afsm.run.slot_book import BookPosition
+from fastagent.afsm.run.standing import SaidBack, Standing
+from fastagent.afsm.run.timers import Timers
+from fastagent.afsm.run.verdict import Verdict
 from fastagent.afsm.spec import Event
-from fastagent.afsm.standing import SaidBack, Standing
 from fastagent.afsm.state import AFSMState, CallControl, EffectRunner
-from fastagent.afsm.timers import Timers
-from fastagent.afsm.verdict import Verdict
 
 __all__ = ["Passage", "Reason"]
 

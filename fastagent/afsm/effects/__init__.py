@@ -1,0 +1,1 @@
+"""Effects done once: intent, key, outcome, undo; and claims of what was not done."""
