@@ -194,6 +194,11 @@ async def open_scene(
             yield Scene(server, model, witness)
 
 
+def received(least_ms: float) -> Callable[[PhoneLine], bool]:
+    """A claim for ``wait_until``: the newest playback has come that far, heard or ahead of it."""
+    return lambda line: bool(line.streams) and line.streams[-1].received_ms >= least_ms
+
+
 @contextlib.contextmanager
 def catch_logged_exceptions() -> Iterator[list[str]]:
     """Everything logged with a traceback: an exception that was only written down is a fault, too."""
