@@ -194,9 +194,14 @@ async def open_scene(
             yield Scene(server, model, witness)
 
 
-def received(least_ms: float) -> Callable[[PhoneLine], bool]:
-    """A claim for ``wait_until``: the newest playback has come that far, heard or ahead of it."""
-    return lambda line: bool(line.streams) and line.streams[-1].received_ms >= least_ms
+def heard(least_ms: float) -> Callable[[PhoneLine], bool]:
+    """A claim for ``wait_until``: the caller has heard that much of the newest playback."""
+
+    def is_heard(line: PhoneLine) -> bool:
+        now = asyncio.get_running_loop().time()
+        return bool(line.streams) and line.streams[-1].heard_ms(now) >= least_ms
+
+    return is_heard
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from fastagent.audio import wav
 from fastagent.audio.formats import Encoding
 from fastagent.local.prerendered import Prompts
 from fastagent.testing.realtime_model import ModelSession
-from tests.integration.scene import Scene, received, run
+from tests.integration.scene import Scene, heard, run
 
 BOT_TEXT = "Appointments begin on the hour or at half past. All right, I have not booked it."
 CALLER_TEXT = "Appointments begin on the hour or at half past."
@@ -74,7 +74,7 @@ def test_a_caller_who_goes_on_takes_the_turn(media: str, stop_semantics: str) ->
         )
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         item_id = session.speak(bot_speech(session, 8.0), is_last=False)
-        await phone.wait_until(received(2_700), "the answer under way")
+        await phone.wait_until(heard(2_500), "the answer under way")
         phone.start_saying(speech(CALLER_TEXT, RATES[media]), RATES[media])
         await phone.wait_until(lambda line: "abortPrompts" in tap.order, "silence")
         now = asyncio.get_running_loop().time()
@@ -100,7 +100,7 @@ def test_after_a_backchannel_the_bot_goes_on_and_nothing_is_lost(media: str, chu
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         audio = bot_speech(session, 6.0)
         session.speak(audio)
-        await phone.wait_until(received(2_700), "the answer under way")
+        await phone.wait_until(heard(2_500), "the answer under way")
         phone.start_saying(hum(RATES[media]), RATES[media])
         await phone.wait_until(lambda line: len(line.streams) == 2, "the rest of the answer")
         await phone.wait_until(lambda line: line.streams[1].is_done, "its end")
@@ -122,7 +122,7 @@ def test_yes_said_into_the_bots_last_words_is_answered() -> None:
         phone, session, tap = await scene.call("raw/mulaw", comfort_noise_peak=8)
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         session.speak(bot_speech(session, 3.0))
-        await phone.wait_until(received(2_400), "the answer under way")
+        await phone.wait_until(heard(2_200), "the answer under way")
         phone.start_saying(hum(8000), 8000)
         await asyncio.sleep(0.3)
         session.speech_started()
@@ -222,7 +222,7 @@ def test_a_protected_state_is_not_interrupted() -> None:
         streams = len(phone.line.streams)
         session.speak(bot_speech(session, 4.0))
         await phone.wait_until(
-            lambda line: len(line.streams) > streams and received(1_200)(line), "the answer under way"
+            lambda line: len(line.streams) > streams and heard(1_000)(line), "the answer under way"
         )
         phone.start_saying(speech(CALLER_TEXT, 24_000, 1.5), 24_000)
         await phone.wait_until(lambda line: line.streams[-1].is_done, "the whole answer")

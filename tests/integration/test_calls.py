@@ -17,7 +17,7 @@ from fastagent.errors import LegConnectError
 from fastagent.testing.audiocodes_phone import LinePhase, PhoneLine
 from fastagent.testing.realtime_model import ModelSession
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA
-from tests.integration.scene import Scene, chirp, likeness, received, resampled, run
+from tests.integration.scene import Scene, chirp, heard, likeness, resampled, run
 
 MEDIA = list(AUDIOCODES_MEDIA)
 SPEECH_MS = 240
@@ -246,7 +246,7 @@ def test_barge_in_stops_the_bot_in_order_and_truncates_to_what_was_heard(
         phone, session, tap = await scene.call(media, stop_semantics=stop_semantics)
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         item_id = session.speak(session.tone(5_000), is_last=False)
-        await phone.wait_until(received(200), "the answer under way")
+        await phone.wait_until(heard(200), "the answer under way")
         tap.order.clear()
         session.speech_started()
         await phone.wait_until(lambda line: "abortPrompts" in tap.order, "the abort")
@@ -300,7 +300,7 @@ def test_bot_item_that_was_not_heard_at_all_is_deleted() -> None:
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         first = session.speak(session.tone(2_000))
         second = session.speak(session.tone(500), "And more.")
-        await phone.wait_until(received(100), "the answer under way")
+        await phone.wait_until(heard(100), "the answer under way")
         session.speech_started()
         await session.wait_until(lambda one: second not in one.items, "the deletion")
         assert session.items[first].truncated_ms is not None
@@ -330,7 +330,7 @@ def test_ten_seconds_at_once_are_held_back_and_dropped_on_barge_in() -> None:
     async def scenario(scene: Scene) -> None:
         phone, session, tap = await scene.call()
         session.speak(session.tone(10_000))
-        await phone.wait_until(received(300), "the answer under way")
+        await phone.wait_until(heard(300), "the answer under way")
         session.speech_started()
         await phone.wait_until(lambda line: "abortPrompts" in tap.order, "the abort")
         assert tap.most_ahead_s <= LEAD_S + QUANTUM_S
