@@ -309,6 +309,9 @@ class _SilentControl:
 
     def transfer(self, target: str, reason: str) -> None: ...
 
+    def hand_over(self, to: str, reason: str) -> bool:
+        return True
+
     def send_dtmf(self, digits: str) -> None: ...
 
     def send_metadata(self, value: Mapping[str, Any]) -> None: ...

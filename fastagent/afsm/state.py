@@ -63,6 +63,15 @@ class CallControl(Protocol):
     def transfer(self, target: str, reason: str) -> None:
         """Hand the caller on to ``target`` (``tel:+…`` or ``sip:…``), when `hang_up` would end the call."""
 
+    def hand_over(self, to: str, reason: str) -> bool:
+        """Have another agent take the caller over, once this task has reported; False if it cannot.
+
+        What was said and found out goes along; other tasks that run are ended.
+
+        Args:
+            to: one of the agent's ``colleagues``, by its id.
+        """
+
     def send_dtmf(self, digits: str) -> None:
         """Send digits to the far side (``0-9 * #``)."""
 

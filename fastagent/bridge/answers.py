@@ -85,6 +85,11 @@ class Answers:
         """Have the model answer what the caller did otherwise than by speaking."""
         return self._tell(model.Item("message", text=text, role="user"), now)
 
+    def say(self, words: str, now: float) -> list[Command]:
+        """Have the model say these very words, and do nothing else."""
+        create = model.CreateResponse(instructions=f'Say only this: "{words}"', tool_choice="none")
+        return list(self._gate.want(create, now))
+
     def _tell(self, item: model.Item, now: float) -> list[Command]:
         if self._phases.phase is Phase.ENDED:
             return []

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, Literal
 
 from fastagent._native.tap import Heard, News
-from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.spec import Event
 from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.audio.formats import AudioFormat
@@ -22,9 +21,9 @@ from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
+from fastagent.call.desk import AgentDesk
 from fastagent.call.media import CallMedia
 from fastagent.call.model_keeper import ModelKeeper
-from fastagent.call.model_settings import session_settings
 from fastagent.call.observer import CallSummary, Observers
 from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
@@ -37,7 +36,6 @@ from fastagent.wire.realtime_events import (
     ModelCommand,
     ModelError,
     ModelEvent,
-    SessionSettings,
     Severity,
     SpeechStarted,
     SpeechStopped,
@@ -89,14 +87,20 @@ class Call:
             voice_policy=agent.voice_policy,
             is_always_protected=settings.barge_in == "off",
         )
-        self._session: AgentSession = agent.open(
-            control, limits=Limits(state_timeout_s=settings.default_timeout_s), on_transition=self._moved
+        self._desk = AgentDesk(
+            agent,
+            control,
+            settings,
+            self._media.plan.model_format,
+            on_transition=self._moved,
+            on_change=self._refocus,
+            announce=lambda note: self._do(self._bridge.announce(note, time.monotonic())),
+            start=self._start,
         )
-        self._agent = agent
         self._bridge = Bridge(
             self._media.ledger,
             self._media.plan.offer,
-            self._model_settings(),
+            self._desk.model_settings,
             greeting=agent.greeting,
             limits=BridgeLimits(
                 resume_grace_s=settings.resume_grace_s,
@@ -119,7 +123,6 @@ class Call:
             counters=self._counters,
         )
         control.connect(self._bridge, self._clips)
-        self._session.on_focus = self._refocus
         self._carrier: CarrierSocket | None = None
         self._is_configured = False
         self._frame_times = TimeClasses()
@@ -150,7 +153,7 @@ class Call:
         self._is_redacting = False
         if services.records is not None:
             self._record = control.record = services.records.open(self.call_id, agent, on_claim=self._correct)
-            self._session.keep_in(self._record)
+        self._desk.begin(self._record)
 
     def _barge_in(self, agent: FastAgent) -> BargeIn | None:
         """Who decides that the caller stops the bot; None: the model, without exception."""
@@ -163,6 +166,10 @@ class Call:
     def call_id(self) -> str:
         """The carrier's name for the conversation."""
         return self._offer.conversation_id
+
+    @property
+    def _session(self) -> AgentSession:
+        return self._desk.session
 
     # The call as an operator sees it
 
@@ -454,13 +461,14 @@ class Call:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_function(self, command: asked.RunFunction) -> None:
-        outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
+        outcome = await self._desk.call_function(command.call_id, command.name, command.arguments)
         now = time.monotonic()
         self._do(
             self._bridge.function_returned(
                 command.call_id, outcome.output, now, should_respond=outcome.should_respond
             )
         )
+        self._desk.function_told()
 
     def _moved(self, transition: Transition) -> None:
         logger.info(
@@ -479,14 +487,11 @@ class Call:
         """Tell the model of words that are not so; this comes in the midst of what follows from them."""
         asyncio.get_running_loop().call_soon(lambda: self._do(self._bridge.announce(note, time.monotonic())))
 
-    def _model_settings(self) -> SessionSettings:
-        return session_settings(
-            self._agent, self._session.focus, self._media.plan.model_format, self._services.settings
-        )
-
     def _refocus(self) -> None:
         """A task's state changed: the model is told at the next turn boundary."""
-        self._do(self._bridge.configure(self._model_settings(), time.monotonic()))
+        now = time.monotonic()
+        self._do(self._bridge.configure(self._desk.model_settings, now))
+        self._do(self._bridge.agent_works(self._session.is_at_work, now))
 
     # Time
 
@@ -522,7 +527,7 @@ class Call:
         self._model.leave()
         if self._recorder is not None:
             self._recorder.close()
-        await self._session.close("call over", timeout_s=AGENT_CLOSE_TIMEOUT_S)
+        await self._desk.close(AGENT_CLOSE_TIMEOUT_S)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

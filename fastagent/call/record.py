@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from fastagent.agent import FastAgent
-from fastagent.tools.router import RunKeeper
+from fastagent.tools.kept import RunKeeper
 
 __all__ = ["CallRecord", "CallRecords"]
 

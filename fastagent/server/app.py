@@ -70,7 +70,8 @@ class Service:
         self.begun = time.monotonic()
         self.clips = ClipLibrary(settings.clips_dir or None)
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
-        self.mcp = McpPool(server for agent in agents for server in agent.mcp_servers)
+        self._house = {id(one): one for agent in agents for one in agent.house}.values()
+        self.mcp = McpPool(server for agent in self._house for server in agent.mcp_servers)
         self._agents = {agent.agent_id: agent for agent in agents}
         self._first = agents[0]
         for agent in agents:
@@ -109,7 +110,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def connected_tools(self) -> AsyncIterator[None]:
         """Have the agents' MCP servers connected while the context is open."""
-        users = [agent for agent in self._agents.values() if agent.mcp_servers]
+        users = [agent for agent in self._house if agent.mcp_servers]
         switch_interval_s = sys.getswitchinterval()
         async with self.mcp:
             try:

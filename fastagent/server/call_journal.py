@@ -10,7 +10,7 @@ from fastagent.afsm.effects.effects import Effects
 from fastagent.afsm.effects.rules import BoundEffect
 from fastagent.errors import EffectFailedError, JournalError
 from fastagent.journal import FileJournal, Journal, MemoryJournal, RunRecorder
-from fastagent.tools.router import Undone
+from fastagent.tools.kept import Undone
 
 __all__ = ["CallJournal", "OpenFile"]
 

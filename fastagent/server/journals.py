@@ -96,14 +96,14 @@ class Journals:
 
 
 def _kept(agent: FastAgent) -> _Kept:
-    graphs = {name: task.graph for name, task in agent.tasks.items()}
+    graphs = [task.graph for one in agent.house for task in one.tasks.values()]
     return _Kept(
         {
             "agent": agent.agent_id,
-            "graphs": {name: graph.content_hash for name, graph in graphs.items()},
+            "graphs": {name: task.graph.content_hash for name, task in agent.tasks.items()},
         },
-        tuple(effect for graph in graphs.values() for effect in effects_of(graph)),
-        frozenset().union(*(graph.redacted for graph in graphs.values())),
+        tuple(effect for graph in graphs for effect in effects_of(graph)),
+        frozenset().union(*(graph.redacted for graph in graphs)),
     )
 
 

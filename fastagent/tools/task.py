@@ -9,9 +9,19 @@ from fastagent.afsm.spec import WatchSpec
 from fastagent.afsm.state import AFSMState
 from fastagent.errors import ConfigurationError
 
-__all__ = ["END_CALL", "TASK_CANCEL", "TASK_REPLY", "TRANSFER_CALL", "Task", "call_tools", "function_tool"]
+__all__ = [
+    "END_CALL",
+    "HAND_OVER",
+    "TASK_CANCEL",
+    "TASK_REPLY",
+    "TRANSFER_CALL",
+    "Task",
+    "call_tools",
+    "function_tool",
+]
 
 END_CALL = "end_call"
+HAND_OVER = "hand_over"
 TASK_CANCEL = "task_cancel"
 TASK_REPLY = "task_reply"
 TRANSFER_CALL = "transfer_call"
@@ -57,7 +67,7 @@ class Task:
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(f"task name {name!r} must be 1 to 64 of a-z A-Z 0-9 _ -")
-        if name in (END_CALL, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL):
+        if name in (END_CALL, HAND_OVER, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL):
             raise ConfigurationError(f"task name {name!r} is taken by a tool every agent has")
         self.name = name
         self.graph = Graph.from_states(states, initial_state, supervisor=supervisor, functions=effects)
@@ -80,8 +90,15 @@ def function_tool(name: str, description: str, parameters: Mapping[str, Any]) ->
     return {"type": "function", "name": name, "description": description, "parameters": dict(parameters)}
 
 
-def call_tools(task_names: Iterable[str], *, may_transfer: bool) -> tuple[dict[str, Any], ...]:
-    """Give the tools beside the tasks' own: for talking with a running task, and for ending the call."""
+def call_tools(
+    task_names: Iterable[str], *, may_transfer: bool, colleagues: Mapping[str, str] | None = None
+) -> tuple[dict[str, Any], ...]:
+    """Give the tools beside the tasks' own: for talking with a running task, and for ending the call.
+
+    Args:
+        may_transfer: the caller may be handed on to a person.
+        colleagues: agents the caller may be handed over to, by name, with what each is for.
+    """
     tools = []
     if names := list(task_names):
         task = {"type": "string", "enum": names}
@@ -107,6 +124,16 @@ def call_tools(task_names: Iterable[str], *, may_transfer: bool) -> tuple[dict[s
     if may_transfer:
         tools.append(
             function_tool(TRANSFER_CALL, "Hand the caller on to a person.", _object({"reason": reason}))
+        )
+    if colleagues:
+        listed = "; ".join(f"{name}: {purpose}" if purpose else name for name, purpose in colleagues.items())
+        to = {"type": "string", "enum": list(colleagues), "description": listed}
+        tools.append(
+            function_tool(
+                HAND_OVER,
+                "Hand the caller over to a colleague who does what you do not.",
+                _object({"to": to, "reason": reason}, required=["to"]),
+            )
         )
     return tuple(tools)
 

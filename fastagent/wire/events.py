@@ -319,6 +319,8 @@ class TransferCall:
     target: str = field(repr=False)
     reason: str = ""
     sip_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    summary: str = field(default="", repr=False)
+    """Where the call stands, for whoever takes it over."""
     wants_status: bool = False
 
 
