@@ -254,10 +254,10 @@ class Bridge:
         """A keypad tone in the audio."""
         if self._phases.phase in DEAF_PHASES:
             return []
-        return self._press(self._digits.heard(digit, now))
+        return self._press(self._digits.heard(digit, now), now)
 
-    def _press(self, digits: str) -> list[Command]:
-        return [CallerPressed(digits)] if digits else []
+    def _press(self, digits: str, now: float) -> list[Command]:
+        return [*self._floor.keys_pressed(now), CallerPressed(digits)] if digits else []
 
     def _response_done(self, event: model.ResponseDone, now: float) -> list[Command]:
         self._ledger.finish_response(event.response_id or self._gate.active_response_id or "", now)
@@ -287,7 +287,8 @@ class Bridge:
             case carrier.SessionEnded():
                 return self._end(self._phases.outcome_of(event.reason))
             case carrier.DtmfReceived():
-                commands += self._press("".join(self._digits.signalled(one, now) for one in event.digits))
+                digits = "".join(self._digits.signalled(one, now) for one in event.digits)
+                commands += self._press(digits, now)
             case carrier.PlaybackFinished():
                 if self._ledger.acknowledge(event.playback_id, now):
                     self._phases.disturb_farewell()

@@ -32,7 +32,8 @@ class Filler:
         Args:
             is_working: something is at work for the caller.
             is_free: nobody speaks or is about to.
-            silent_at: when the bot will have been heard to its end; None while that cannot be said.
+            silent_at: when the bot will have been heard to its end, ``now`` if it has; None while that
+                cannot be said.
         """
         self._due_at = None
         if not is_working:
@@ -41,7 +42,8 @@ class Filler:
         if self._after_s is None or not is_free or silent_at is None or self._said >= len(self._words):
             self._quiet_since = None
             return None
-        self._quiet_since = max(silent_at, now if self._quiet_since is None else self._quiet_since)
+        if self._quiet_since is None or silent_at > now:
+            self._quiet_since = silent_at
         due_at = self._quiet_since + self._after_s
         if now < due_at:
             self._due_at = due_at

@@ -354,6 +354,7 @@ class Machine:
             reason = "continue"
             if verdict.say:
                 lead, self._carried = self._carried, ""
+                self._decider.asked()
                 self._asking.put(verdict.say, lead)
                 mail = await self._asking.next_mail()
                 reason, steps = "answer", 0
