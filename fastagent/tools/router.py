@@ -108,6 +108,7 @@ class AgentSession:
         self._runs = TaskRuns(
             control,
             talk,
+            tasks,
             patience_s=patience_s,
             limits=limits or Limits(),
             create_task=create_task or asyncio.create_task,
@@ -192,8 +193,9 @@ class AgentSession:
     # The line
 
     def caller_said(self, text: str) -> None:
-        """Take down what the caller said."""
+        """Take down what the caller said; a watch may act on it."""
         self.context.update_context(user_utterance=text)
+        self._runs.hear(text)
 
     def bot_said(self, text: str) -> None:
         """Take down what the caller heard."""
@@ -203,7 +205,7 @@ class AgentSession:
         """Take keypad digits down and give them to the task that asked last; False when no task waits."""
         if not digits or self._runs.is_closed:
             return False
-        self.caller_said(digits)
+        self.context.update_context(user_utterance=digits)
         return self._runs.press(digits)
 
     def signal(self, event: Event, text: str = "") -> None:

@@ -1,10 +1,11 @@
 """Task: a piece of work the model may call for, done by a graph of states."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from fastagent.afsm.graph import Graph
+from fastagent.afsm.guards import holds_phrase, words_in
 from fastagent.afsm.spec import WatchSpec
 from fastagent.afsm.state import AFSMState
 from fastagent.errors import ConfigurationError
@@ -71,6 +72,8 @@ class Task:
             raise ConfigurationError(f"task name {name!r} is taken by a tool every agent has")
         self.name = name
         self.graph = Graph.from_states(states, initial_state, supervisor=supervisor, functions=effects)
+        watches = [watch for watch in self.graph.spec.supervisor if watch.starts_task]
+        self._starters = [words_in(phrase) for watch in watches for phrase in watch.words]
         self.description = description or self.graph.states[self.graph.initial_state].description
         self.parameters: dict[str, Any] = dict(_ANY_REQUEST if parameters is None else parameters)
         if self.parameters.setdefault("type", "object") != "object":
@@ -78,6 +81,10 @@ class Task:
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r} states={len(self.graph.states)}>"
+
+    def is_called_for(self, words: Sequence[str]) -> bool:
+        """The caller said words that begin the task, whatever the model makes of them."""
+        return any(holds_phrase(words, phrase) for phrase in self._starters)
 
     @property
     def tool(self) -> dict[str, Any]:

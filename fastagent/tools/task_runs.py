@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from fastagent.afsm.graph import Graph
+from fastagent.afsm.guards import words_in
 from fastagent.afsm.run.clock import Clock
 from fastagent.afsm.run.machine import Limits, Machine, Outcome
 from fastagent.afsm.run.proposal import Reasoner
@@ -37,6 +38,9 @@ from fastagent.tools.talk import Talk, Transition
 from fastagent.tools.task import Task
 
 __all__ = ["CreateTask", "TaskRuns"]
+
+HEARD_GRACE_S = 1.5
+"""For the model to begin a task that the caller's words call for, before it begins without the model."""
 
 CreateTask = Callable[[Coroutine[Any, Any, Outcome]], asyncio.Task[Outcome]]
 
@@ -81,6 +85,7 @@ class TaskRuns:
         self,
         control: CallControl,
         talk: Talk,
+        tasks: Mapping[str, Task],
         *,
         patience_s: float,
         limits: Limits,
@@ -99,6 +104,7 @@ class TaskRuns:
         self.is_closed = False
         self._control = control
         self._talk = talk
+        self._tasks = tasks
         self._patience_s = patience_s
         self._limits = limits
         self._create_task = create_task
@@ -110,6 +116,9 @@ class TaskRuns:
         self._runs: dict[str, _Run] = {}
         self._undoing: set[asyncio.Task[None]] = set()
         self._questions_asked = 0
+        self._called_for: dict[str, tuple[asyncio.TimerHandle, str]] = {}
+        """Tasks that words of the caller call for, while the model may still begin them."""
+        self._begun_by_hearing = 0
 
     # Where they stand
 
@@ -147,11 +156,17 @@ class TaskRuns:
             if run.machine.is_waiting and run.machine.question is not None:
                 return task_report("needs_input", task.name, run.machine.question)
             return task_report("working", task.name, SAY_WORKING)
+        text = " ".join(str(value) for value in arguments.values() if _is_text(value))
+        run = self._begin(task, call_id, arguments, text)
+        self._begun_by_model(run, text)
+        return await self._next_report(run)
+
+    def _begin(self, task: Task, run_id: str, arguments: Mapping[str, Any], text: str) -> _Run:
         context = self._talk.context.task_view()
         # A model may pass along what it likes; only what the task asked for arrives.
         names = task.parameters.get("properties", arguments)
         context.slots.update({name: value for name, value in arguments.items() if name in names})
-        kept = None if self.keeper is None else self.keeper.keep(call_id)
+        kept = None if self.keeper is None else self.keeper.keep(run_id)
         if kept is not None:
             kept.begin(
                 task.name,
@@ -161,12 +176,11 @@ class TaskRuns:
                 profile=context.profile,
             )
         run = self._runs[task.name] = _Run(task, self._machine(task, context, kept), kept)
-        text = " ".join(str(value) for value in arguments.values() if _is_text(value))
         run.running = self._create_task(run.machine.run(text))
         self.background.add(run.running)
         run.running.add_done_callback(partial(self._ended, run))
         self._changed()
-        return await self._next_report(run)
+        return run
 
     async def reply(self, task_name: str, answer: str) -> Report:
         """Give a waiting task the caller's answer."""
@@ -194,6 +208,37 @@ class TaskRuns:
             return False
         return max(waiting, key=lambda run: run.question_number).machine.signal(Event.DTMF, digits)
 
+    def hear(self, text: str) -> None:
+        """Show the watches what the caller was heard to say; some of them begin their task by it."""
+        if self.is_closed:
+            return
+        for run in self._runs.values():
+            run.machine.hear(text)
+        words = words_in(text)
+        for task in self._tasks.values():
+            is_begun = task.name in self._runs or task.name in self._called_for
+            if not is_begun and task.is_called_for(words):
+                loop = asyncio.get_running_loop()
+                timer = loop.call_later(HEARD_GRACE_S, self._start_heard, task, text)
+                self._called_for[task.name] = timer, text
+
+    def _start_heard(self, task: Task, text: str) -> None:
+        """Begin a task that the model was not moved to begin; what it says is announced."""
+        del self._called_for[task.name]
+        _log.warning("call %s: the task %s begins by what was heard", self._control.call_id, task.name)
+        self._begun_by_hearing += 1
+        self._begin(task, f"heard-{self._begun_by_hearing}", {}, text)
+
+    def _begun_by_model(self, run: _Run, text: str) -> None:
+        """The model has begun a task, perhaps in words that say less than the caller did."""
+        if (waiting := self._called_for.pop(run.task.name, None)) is None:
+            return
+        timer, heard = waiting
+        timer.cancel()
+        if not run.task.is_called_for(words_in(text)):
+            # Behind the run's first step, which reads what it was begun with.
+            asyncio.get_running_loop().call_soon(run.machine.hear, heard)
+
     def signal(self, event: Event, text: str = "") -> None:
         """Tell those whose states answer to it of an event of the line; keys go to `press`."""
         for run in self._runs.values():
@@ -208,6 +253,9 @@ class TaskRuns:
     async def close(self, reason: str, *, timeout_s: float) -> None:
         """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again."""
         self.is_closed = True
+        for timer, _ in self._called_for.values():
+            timer.cancel()
+        self._called_for.clear()
         leaving = {
             run.running
             for run in self._runs.values()

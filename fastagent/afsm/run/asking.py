@@ -78,6 +78,10 @@ class Asking:
         self._mailbox.wake()
         return True
 
+    def hear(self, text: str) -> None:
+        """The caller was heard to say this; an answer made of it comes by itself."""
+        self._supervisor.hear(text, is_redacted=self._is_redacted)
+
     def note(self, mail: Mail) -> None:
         """Record what is read now."""
         self._record.add_input(mail, is_redacted=self._is_redacted)

@@ -261,6 +261,10 @@ class Machine:
         """
         return self._asking.deliver(Mail(Event(event), text))
 
+    def hear(self, text: str) -> None:
+        """Show the watches what the caller was heard to say; an answer made of it comes by `post`."""
+        self._asking.hear(text)
+
     def note_activity(self) -> None:
         """The caller or the bot is heard: the silence ladder begins anew."""
         self._timers.note_activity()
@@ -270,11 +274,18 @@ class Machine:
         """What was not accepted since the last call, told so that a model can do better."""
         return self._record.take_refusals()
 
-    async def run(self, input_text: str) -> Outcome:
-        """Walk from the initial state to an end. Raises nothing but the cancellation of its own task."""
+    async def run(self, input_text: str, *, is_heard: bool | None = None) -> Outcome:
+        """Walk from the initial state to an end. Raises nothing but the cancellation of its own task.
+
+        Args:
+            is_heard: whether the caller was heard to say what a watch listens for, as the record of the run
+                tells; None looks into the transcript.
+        """
+        if is_heard is None:
+            is_heard = self._supervisor.knows(self._heard_last())
         watched = process_watchdog.begin(self._control.call_id, lambda: self.state)
         try:
-            say = await self._walk(input_text)
+            say = await self._walk(input_text, is_heard)
             return Outcome("done", say, self.result(), self.state)
         except RunEnded as ended:
             say = ended.say
@@ -313,12 +324,16 @@ class Machine:
         except AgentError:
             return {}
 
+    def _heard_last(self) -> str:
+        said = (one.text for one in reversed(self.context.history) if one.speaker == "caller")
+        return next(said, "")
+
     # Walking
 
-    async def _walk(self, input_text: str) -> str:
+    async def _walk(self, input_text: str, is_heard: bool) -> str:
         reason: Reason = "start"
         steps = 0
-        mail = Mail(Event.INPUT, input_text)
+        mail = Mail(Event.INPUT, input_text, is_heard=is_heard)
         self._book.begin()
         self._asking.note(mail)
         self._passage.begin()
