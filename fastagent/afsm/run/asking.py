@@ -73,7 +73,9 @@ class Asking:
             self._supervisor.see(mail)
         elif self._mailbox.is_full:
             return False
-        elif not self._supervisor.see(mail):
+        elif self._supervisor.see(mail):
+            self.note(mail)  # nobody else reads it
+        else:
             self._mailbox.put(mail)
         self._mailbox.wake()
         return True

@@ -152,7 +152,7 @@ def test_the_same_states_and_effects_and_nothing_is_done(script):
     [
         ["hello", ("stop it now",)],
         ["hello", ("all fine",), "stop it"],
-        ["hello", "stop it", ("stop it now",)],
+        ["hello", ("stop it",), "stop it now"],
     ],
 )
 def test_what_a_watch_heard_leads_there_again(script):
@@ -164,9 +164,6 @@ def test_what_a_watch_heard_leads_there_again(script):
     found = replayed(entries, graph())
     assert (found.status, found.divergence, found.reason) == ("same", None, "")
     assert found.states == ("ask", "end")
-    assert [entry.data["text"] for entry in entries if entry.kind == "heard"] == (
-        ["stop it now"] if script == ["hello", ("stop it now",)] else []
-    )
 
 
 def test_a_failed_effect_fails_again():
