@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
+
 from fastagent.afsm.run.clock import LOOP_CLOCK, Clock
 from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.run.proposal import Reasoner
@@ -189,6 +191,25 @@ class AgentSession:
         """Have the runs that begin now kept, and audit records too where nobody else takes them."""
         self._runs.keeper = keeper
         self._functions.recorder = self._functions.recorder or keeper
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give what another process needs to go on with the talk, as JSON values, but for what was said."""
+        memory = orjson.loads(self.context.export_memory())
+        results = [{"task": one["task"], "status": one["status"], "result": {}} for one in self.talk.results]
+        return {"memory": memory, "results": results, "runs": self._runs.snapshot()}
+
+    async def resume(self, snapshot: Mapping[str, Any]) -> tuple[list[Report], list[str]]:
+        """Go on where another process's `snapshot` was taken.
+
+        Returns:
+            the questions that are open, and the tasks that cannot go on since they are not what they were.
+
+        Raises:
+            ConfigurationError: it is not such a snapshot.
+        """
+        self.context.import_memory(orjson.dumps(snapshot["memory"]))
+        self.talk.results.extend(snapshot["results"])
+        return await self._runs.resume(snapshot["runs"])
 
     # The line
 

@@ -7,7 +7,7 @@ the same report.
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Any
 
@@ -20,7 +20,7 @@ from fastagent.afsm.spec import Event, StateSpec
 from fastagent.afsm.state import CallControl
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext
-from fastagent.errors import AgentError
+from fastagent.errors import AgentError, ConfigurationError
 from fastagent.tools.kept import KeptRun, RunKeeper, Undone
 from fastagent.tools.offered import Recorder
 from fastagent.tools.reports import (
@@ -50,8 +50,9 @@ _log = logging.getLogger(__name__)
 class _Run:
     """A task that is under way."""
 
-    def __init__(self, task: Task, machine: Machine, kept: KeptRun | None) -> None:
+    def __init__(self, task: Task, run_id: str, machine: Machine, kept: KeptRun | None) -> None:
         self.task = task
+        self.run_id = run_id
         self.machine = machine
         self.kept = kept
         self.is_revoked = False
@@ -59,6 +60,8 @@ class _Run:
         self.running: asyncio.Task[Outcome] | None = None
         self.waiters: set[asyncio.Future[Report]] = set()
         """The function calls that take the next report."""
+        self.rest: dict[str, Any] | None = None
+        """The machine as it stood when it last asked something."""
         self.question_number = 0
         """Tells which of several waiting tasks asked last."""
 
@@ -175,12 +178,51 @@ class TaskRuns:
                 facts=context.facts,
                 profile=context.profile,
             )
-        run = self._runs[task.name] = _Run(task, self._machine(task, context, kept), kept)
+        run = self._runs[task.name] = _Run(task, run_id, self._machine(task, context, kept), kept)
+        self._go(run, text)
+        return run
+
+    def _go(self, run: _Run, text: str) -> None:
         run.running = self._create_task(run.machine.run(text))
         self.background.add(run.running)
         run.running.add_done_callback(partial(self._ended, run))
         self._changed()
-        return run
+
+    # Another process
+
+    def snapshot(self) -> list[dict[str, Any]]:
+        """Give the runs that asked something, each as it stood when it last did, as JSON values."""
+        return [
+            {"task": run.task.name, "run": run.run_id, "machine": rest}
+            for run in self._runs.values()
+            if (rest := run.machine.snapshot() or run.rest) is not None
+        ]
+
+    async def resume(self, snapshot: Iterable[Mapping[str, Any]]) -> tuple[list[Report], list[str]]:
+        """Have runs of another process go on; each asks again what was open.
+
+        Returns:
+            their questions, and the tasks that cannot go on since they are not what they were.
+        """
+        questions, lost = [], []
+        for one in snapshot:
+            task = self._tasks.get(one["task"])
+            if task is None or task.name in self._runs:
+                lost.append(str(one["task"]))
+                continue
+            kept = None if self.keeper is None else self.keeper.keep(one["run"])
+            run = _Run(task, one["run"], self._machine(task, self._talk.context.task_view(), kept), kept)
+            try:
+                run.machine.resume(one["machine"])
+            except ConfigurationError:
+                lost.append(task.name)
+                continue
+            self._runs[task.name] = run
+            self._go(run, "")
+            questions.append(await self._next_report(run))
+        return questions, lost
+
+    # Answers and ends
 
     async def reply(self, task_name: str, answer: str) -> Report:
         """Give a waiting task the caller's answer."""
@@ -284,6 +326,7 @@ class TaskRuns:
             report = task_report("needs_input", task.name, question)
             if refused := run.machine.take_refusals():
                 report["refused"] = refused
+            run.rest = run.machine.snapshot() or run.rest
             self._deliver(run, report)
             self._changed()
 

@@ -8,7 +8,7 @@ the transcript, in either order, and one of them may never come. The first fires
 comes, is the same words again.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +46,17 @@ class Supervisor:
         self._times: dict[str, int] = {}
         self._heard_ahead: dict[str, int] = {}
         """By watch: how much oftener its words were heard than passed on."""
+
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """By watch: how often it fired, and how much oftener its words were heard than passed on."""
+        names = {*self._times, *self._heard_ahead}
+        return {name: [self._times.get(name, 0), self._heard_ahead.get(name, 0)] for name in sorted(names)}
+
+    @counts.setter
+    def counts(self, counts: Mapping[str, Sequence[int]]) -> None:
+        self._times = {name: times for name, (times, _) in counts.items()}
+        self._heard_ahead = {name: ahead for name, (_, ahead) in counts.items()}
 
     @property
     def times(self) -> dict[str, int]:
@@ -127,6 +138,16 @@ class SupervisorRegion:
         self._record = record
         self._scope = scope
         self._refuse_recording = refuse_recording
+
+    @property
+    def counts(self) -> dict[str, list[int]]:
+        """See `Supervisor.counts`."""
+        return {} if self._supervisor is None else self._supervisor.counts
+
+    @counts.setter
+    def counts(self, counts: Mapping[str, Sequence[int]]) -> None:
+        if self._supervisor is not None:
+            self._supervisor.counts = counts
 
     def knows(self, text: str) -> bool:
         """A watch would know these words."""
