@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
+from fastagent.server.addresses import with_mapped_forms
 from fastagent.server.app import Service, build_app
 from fastagent.server.engine import embedded_engine
 from fastagent.server.http import HttpProtocol
@@ -100,6 +101,9 @@ async def run_server(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Off, and never uvicorn's own default, which believes whoever connects from this machine.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=with_mapped_forms(settings.trusted_proxies),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16_384,
