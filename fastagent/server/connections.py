@@ -8,10 +8,12 @@ from fastagent.server.addresses import Networks, address_key
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 
-__all__ = ["ConnectionLimit", "descriptor_share"]
+__all__ = ["ConnectionLimit", "descriptor_share", "raise_descriptor_limit"]
 
 DESCRIPTOR_SHARE = 10
 """Connections without a call get a tenth of the file descriptors: the rest belongs to calls."""
+DESCRIPTORS_WANTED = 65_536
+"""A call takes two, and a file for each thing that is written down of it."""
 CONNECTIONS_MIN = 16
 """However few descriptors there are."""
 REFUSED = (
@@ -25,6 +27,14 @@ def descriptor_share() -> int:
     if soft == resource.RLIM_INFINITY:
         soft = 1 << 20
     return max(CONNECTIONS_MIN, soft // DESCRIPTOR_SHARE)
+
+
+def raise_descriptor_limit() -> None:
+    """Have as many file descriptors as we may: many systems begin with 1024, too few for 500 calls."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 class ConnectionLimit:

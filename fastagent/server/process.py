@@ -16,6 +16,7 @@ from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
 from fastagent.server.addresses import with_mapped_forms
 from fastagent.server.app import Service, build_app
+from fastagent.server.connections import raise_descriptor_limit
 from fastagent.server.engine import embedded_engine
 from fastagent.server.http import HttpProtocol
 from fastagent.server.websocket import WebSocketProtocol
@@ -131,6 +132,7 @@ async def run_server(
 
 async def serve(agents: FastAgent | Sequence[FastAgent], settings: Settings) -> None:
     """Serve until the process is told to stop."""
+    raise_descriptor_limit()
     async with run_server(agents, settings, handle_signals=True) as server:
         logger.info(
             "listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url

@@ -128,8 +128,9 @@ class Settings:
     max_connections: int = field(default=1000, metadata=_variable("FASTAGENT_MAX_CONNECTIONS"))
     """TCP connections that carry no call (HTTP, or not answered yet); never more than a tenth of the file
     descriptors."""
-    connections_per_address: int = field(default=100, metadata=_variable("FASTAGENT_CONNECTIONS_PER_ADDRESS"))
-    """Of these, from one address (an IPv6 /64 is one). Trusted proxies have no limit of their own."""
+    connections_per_address: int = field(default=500, metadata=_variable("FASTAGENT_CONNECTIONS_PER_ADDRESS"))
+    """Of these, from one address (an IPv6 /64 is one); a carrier that begins many calls at once needs some.
+    Trusted proxies have no limit of their own."""
     admission_lag_ms: float = field(default=20.0, metadata=_variable("FASTAGENT_ADMISSION_LAG_MS"))
     """99th percentile of the event loop's lag beyond which no new calls are taken; 0 does not look."""
     admission_cpu_percent: float = field(default=70.0, metadata=_variable("FASTAGENT_ADMISSION_CPU_PERCENT"))

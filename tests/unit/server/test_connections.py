@@ -6,7 +6,12 @@ import pytest
 
 from fastagent.server import connections
 from fastagent.server.addresses import Networks
-from fastagent.server.connections import CONNECTIONS_MIN, ConnectionLimit, descriptor_share
+from fastagent.server.connections import (
+    CONNECTIONS_MIN,
+    ConnectionLimit,
+    descriptor_share,
+    raise_descriptor_limit,
+)
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 
@@ -83,3 +88,22 @@ def test_total_is_a_tenth_of_the_descriptors(soft, share, monkeypatch):
         Settings(max_connections=500, connections_per_address=10_000), Counters()
     )
     assert sum(made.admit(peer("192.0.2.1")) for _ in range(1000)) == min(500, share)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "expected"),
+    [
+        (1024, 4096, (4096, 4096)),
+        (1024, 1 << 20, (65_536, 1 << 20)),
+        (1024, resource.RLIM_INFINITY, (65_536, resource.RLIM_INFINITY)),
+        (100_000, 1 << 20, None),
+        (4096, 4096, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    ],
+)
+def test_descriptors_are_raised_as_far_as_allowed_and_never_lowered(soft, hard, expected, monkeypatch):
+    changes = []
+    monkeypatch.setattr(connections.resource, "getrlimit", lambda kind: (soft, hard))
+    monkeypatch.setattr(connections.resource, "setrlimit", lambda kind, both: changes.append(both))
+    raise_descriptor_limit()
+    assert changes == ([] if expected is None else [expected])
