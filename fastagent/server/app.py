@@ -25,10 +25,13 @@ from fastagent.legs.watch import LegWatch
 from fastagent.media.detectors import DetectorName, SpeechDetector, build_detector
 from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
-from fastagent.server.auth import BearerTokens
+from fastagent.server.admission import Admission
+from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
+from fastagent.server.connections import ConnectionLimit
 from fastagent.server.journals import Journals
+from fastagent.server.load import LoadSampler
 from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
 from fastagent.settings import Settings
@@ -66,6 +69,10 @@ class Service:
     ) -> None:
         self.settings = settings
         self.counters = Counters()
+        self.doors = Doorkeeper(settings, self.counters)
+        self.admission = Admission(settings, self.counters)
+        self.connections = ConnectionLimit.from_settings(settings, self.counters)
+        self.load_sampler = LoadSampler(self.admission.load)
         self.extra_routes = tuple(extra_routes)
         self.begun = time.monotonic()
         self.clips = ClipLibrary(settings.clips_dir or None)
@@ -101,7 +108,7 @@ class Service:
             _recordings(settings),
             self.journals,
         )
-        self.switchboard = Switchboard(self.services, self.choose_agent)
+        self.switchboard = Switchboard(self.services, self.choose_agent, self.admission)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
         """The agent whose id is the bot's name at the carrier, else the first one."""
@@ -130,6 +137,7 @@ class Service:
 
     async def close(self) -> None:
         """Stop the shared timers, have the journals kept and the recordings published."""
+        self.load_sampler.close()
         self.services.tick.close()
         self.services.watch.close()
         await self.journals.close()
@@ -187,11 +195,13 @@ def build_app(service: Service) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with service.connected_tools():
             service.journals.start()
+            service.load_sampler.start()
             # The WebSocket protocol class reads its limits from here.
             yield {
                 "handshake_timeout_s": service.settings.handshake_timeout_s,
                 "send_cap_bytes": service.settings.send_cap_bytes,
                 "leg_watch": service.services.watch,
+                "connection_limit": service.connections,
             }
             await service.close()
 
@@ -199,11 +209,10 @@ def build_app(service: Service) -> Starlette:
         # Starlette would answer 403, which says that something is there.
         await websocket.send_denial_response(PlainTextResponse("Not Found", 404))
 
-    tokens = BearerTokens(service.settings.audiocodes_tokens)
     routes: list[BaseRoute] = [
         Route("/health", health),
-        *audiocodes_routes(service.services, service.switchboard, tokens),
-        *playback_routes(service.switchboard.find, service.clips, tokens, service.counters),
+        *audiocodes_routes(service.services, service.switchboard, service.doors),
+        *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]

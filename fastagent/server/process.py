@@ -14,7 +14,9 @@ from starlette.routing import BaseRoute
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
+from fastagent.server.addresses import with_mapped_forms
 from fastagent.server.app import Service, build_app
+from fastagent.server.connections import raise_descriptor_limit
 from fastagent.server.engine import embedded_engine
 from fastagent.server.http import HttpProtocol
 from fastagent.server.websocket import WebSocketProtocol
@@ -100,6 +102,9 @@ async def run_server(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Off, and never uvicorn's own default, which believes whoever connects from this machine.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=with_mapped_forms(settings.trusted_proxies),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16_384,
@@ -127,6 +132,7 @@ async def run_server(
 
 async def serve(agents: FastAgent | Sequence[FastAgent], settings: Settings) -> None:
     """Serve until the process is told to stop."""
+    raise_descriptor_limit()
     async with run_server(agents, settings, handle_signals=True) as server:
         logger.info(
             "listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url

@@ -11,6 +11,7 @@ from fastagent.agent import FastAgent
 from fastagent.call import Call, CallServices
 from fastagent.errors import UnsupportedMediaError
 from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.admission import Admission, Refusal
 from fastagent.wire import events as carrier
 
 __all__ = ["Switchboard"]
@@ -23,16 +24,21 @@ class Switchboard:
 
     Args:
         choose_agent: who answers an offer.
+        admission: whether another call is taken.
     """
 
     def __init__(
-        self, services: CallServices, choose_agent: Callable[[carrier.SessionOffered], FastAgent]
+        self,
+        services: CallServices,
+        choose_agent: Callable[[carrier.SessionOffered], FastAgent],
+        admission: Admission,
     ) -> None:
         self._services = services
         self._choose_agent = choose_agent
         self._calls: dict[tuple[str, str], Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_draining = False
+        self._waiting: set[CarrierSocket] = set()
+        self._admission = admission
 
     @property
     def active_calls(self) -> int:
@@ -42,12 +48,18 @@ class Switchboard:
     @property
     def has_room(self) -> bool:
         """Another call would be taken."""
-        return not self._is_draining and len(self._calls) < self._services.settings.max_sessions
+        return self._admission.foresee(time.monotonic(), calls=len(self._calls)) is None
 
-    @property
-    def awaits_resume(self) -> bool:
-        """A call waits for its carrier: a fresh socket may be that, however full the house is."""
-        return any(call.is_parked for call in self._calls.values())
+    def refuses_socket(self) -> Refusal | None:
+        """Why a fresh socket is refused before it opens; None when it may.
+
+        While calls wait for their carrier, as many sockets are let in as may be theirs, however full the
+        house is: nobody knows yet what a socket will say.
+        """
+        parked = sum(call.is_parked for call in self._calls.values())
+        if len(self._waiting) < parked:
+            return None
+        return self._admission.verdict(time.monotonic(), calls=len(self._calls) + len(self._waiting))
 
     def find(self, conversation_id: str) -> Call | None:
         """The call of this id that is not over, whichever carrier brought it."""
@@ -57,23 +69,32 @@ class Switchboard:
         return None
 
     def hold(self, socket: CarrierSocket, owner: str, carrier_settings: Mapping[str, Any]) -> None:
-        """Wait on a fresh socket for the offer or resume that says whose it is."""
+        """Wait on a fresh socket for the offer or resume that says whose it is.
+
+        Args:
+            owner: the carrier and the principal of its token; only the owner of a call resumes it.
+        """
         deadline = asyncio.get_running_loop().call_later(
             self._services.settings.first_message_timeout_s, self._give_up, socket
         )
+        self._waiting.add(socket)
+
+        def stop_waiting() -> None:
+            deadline.cancel()
+            self._waiting.discard(socket)
 
         def take(event: carrier.CarrierEvent) -> None:
             if isinstance(event, carrier.SessionOffered):
-                deadline.cancel()
+                stop_waiting()
                 self._open(socket, owner, event, carrier_settings)
             elif isinstance(event, carrier.SessionResumed):
-                deadline.cancel()
+                stop_waiting()
                 self._resume(socket, owner, event)
             elif isinstance(event, carrier.IgnoredMessage):
                 self._services.counters.note(f"carrier_ignored_{event.cause}")
 
         socket.on_event = take
-        socket.on_lost = lambda code, reason: deadline.cancel()
+        socket.on_lost = lambda code, reason: stop_waiting()
 
     def _give_up(self, socket: CarrierSocket) -> None:
         self._services.counters.note("sockets_without_session")
@@ -89,10 +110,11 @@ class Switchboard:
         self, socket: CarrierSocket, owner: str, offer: carrier.SessionOffered, settings: Mapping[str, Any]
     ) -> None:
         key = (owner, offer.conversation_id)
+        now = time.monotonic()
         if key in self._calls:
             self._refuse(socket, "conversation is already running", offer.conversation_id)
-        elif not self.has_room:
-            self._refuse(socket, "no capacity", offer.conversation_id)
+        elif refusal := self._admission.verdict(now, calls=len(self._calls), caller=offer.caller):
+            self._refuse(socket, f"no capacity ({refusal.cause})", offer.conversation_id)
         elif not offer.wants_audio:
             self._refuse(socket, "this bot speaks: expectAudioMessages must be on", offer.conversation_id)
         else:
@@ -112,7 +134,7 @@ class Switchboard:
             call.take(socket)
             task = asyncio.create_task(self._live(call))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._ended, key))
+            task.add_done_callback(partial(self._ended, key, self._admission.begin(now, offer.caller)))
 
     def _resume(self, socket: CarrierSocket, owner: str, event: carrier.SessionResumed) -> None:
         call = self._calls.get((owner, event.conversation_id))
@@ -135,7 +157,8 @@ class Switchboard:
                 "call %s ends: %s after %.1f s, %s", call.call_id, summary.outcome, summary.duration_s, counts
             )
 
-    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+    def _ended(self, key: tuple[str, str], number: bytes, task: asyncio.Task[None]) -> None:
+        self._admission.end(number)
         self._tasks.discard(task)
         self._calls.pop(key, None)
 
@@ -145,7 +168,7 @@ class Switchboard:
         Args:
             is_urgent: looked at while waiting: no more of it.
         """
-        self._is_draining = True
+        self._admission.is_draining = True
         deadline = time.monotonic() + timeout_s
         while self._tasks and not is_urgent() and (left_s := deadline - time.monotonic()) > 0:
             await asyncio.wait(set(self._tasks), timeout=min(left_s, 0.1))

@@ -13,7 +13,15 @@ NUMBERS = [
     for entry in dataclasses.fields(Settings)
     if isinstance(entry.default, int | float) and not isinstance(entry.default, bool) and entry.name != "port"
 ]
-MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days", "journal_retention_days")
+MAY_BE_ZERO = (
+    "link_delay_ms",
+    "recording_retention_days",
+    "journal_retention_days",
+    "calls_per_number",
+    "calls_per_number_hour",
+    "admission_lag_ms",
+    "admission_cpu_percent",
+)
 
 
 def test_defaults_are_loopback_and_checked():
