@@ -10,6 +10,7 @@ import fastagent.afsm
 import fastagent.agent
 import fastagent.context
 import fastagent.examples.appointment
+import fastagent.sessions
 import fastagent.tools
 
 
@@ -56,6 +57,23 @@ import fastagent.tools
                 "ToolCall",
                 "Transition",
                 "tool",
+            },
+        ),
+        (
+            fastagent.sessions,
+            {
+                "CallerMemory",
+                "KeeperLimits",
+                "Lease",
+                "MemoryStore",
+                "SessionKeeper",
+                "SessionPage",
+                "SessionRecord",
+                "SessionStore",
+                "SqliteStore",
+                "StoreHealth",
+                "TranscriptLine",
+                "open_store",
             },
         ),
         (fastagent.examples.appointment, {"Appointment", "Calendar", "agent", "appointment_agent"}),
