@@ -25,6 +25,7 @@ _CHOICES = {
     "speech_detector": ("native", "webrtc", "silero"),
     "speech_preset": ("sensitive", "balanced", "strict"),
     "recording_encoding": ("pcm16", "mulaw"),
+    "log_format": ("auto", "json", "text"),
 }
 _MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days", "journal_retention_days")
 _TRUTHS = {
@@ -50,6 +51,20 @@ class Settings:
     host: str = field(default="127.0.0.1", metadata=_variable("HOST"))
     port: int = field(default=8000, metadata=_variable("PORT"))
     log_level: str = field(default="INFO", metadata=_variable("LOG_LEVEL"))
+    log_format: str = field(default="auto", metadata=_variable("FASTAGENT_LOG_FORMAT"))
+    """``json``, one object a line; ``text``, for people; ``auto``: text on a terminal, else JSON."""
+    metrics_tokens: tuple[str, ...] = field(
+        default=(), repr=False, metadata=_variable("FASTAGENT_METRICS_TOKEN")
+    )
+    """Bearer tokens that may read ``/metrics``; with none, only a server on the loopback address shows
+    them."""
+    prices_file: str = field(default="", metadata=_variable("FASTAGENT_PRICES"))
+    """Path of a JSON file with prices of models, on top of the built-in ones."""
+    traces_url: str = field(default="", metadata=_variable("FASTAGENT_TRACES_URL"))
+    """Where OpenTelemetry traces go (OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``); empty:
+    none are made. The extra ``otel``."""
+    stall_ms: int = field(default=250, metadata=_variable("FASTAGENT_STALL_MS"))
+    """How long code may hold the event loop before its place is logged."""
     audiocodes_tokens: tuple[str, ...] = field(default=(), repr=False, metadata=_variable("AUDIOCODES_TOKEN"))
     """Bearer tokens AudioCodes may present, comma-separated in the variable (several while rotating)."""
 
@@ -196,16 +211,27 @@ class Settings:
                 )
             if value < 0 or (value == 0 and entry.name not in _MAY_BE_ZERO):
                 raise ConfigurationError(f"{entry.metadata['variable']}: expected more than 0, got {value}")
-        for token in self.audiocodes_tokens:
-            if len(token) < TOKEN_CHARACTERS_MIN:
-                raise ConfigurationError(
-                    f"AUDIOCODES_TOKEN: expected at least {TOKEN_CHARACTERS_MIN} characters, got {len(token)}"
-                )
+        for variable, tokens in (
+            ("AUDIOCODES_TOKEN", self.audiocodes_tokens),
+            ("FASTAGENT_METRICS_TOKEN", self.metrics_tokens),
+        ):
+            for token in tokens:
+                if len(token) < TOKEN_CHARACTERS_MIN:
+                    raise ConfigurationError(
+                        f"{variable}: expected at least {TOKEN_CHARACTERS_MIN} characters, got {len(token)}"
+                    )
+        if self.traces_url and not self.traces_url.startswith(("http://", "https://")):
+            raise ConfigurationError("FASTAGENT_TRACES_URL: expected http://… or https://…")
         if not self.is_loopback and not self.audiocodes_tokens:
             raise ConfigurationError(
                 f"HOST={self.host} is reachable from other machines, so AUDIOCODES_TOKEN must be set "
                 "(or bind 127.0.0.1)"
             )
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be seen by nobody; for a log that leaves it out."""
+        return tuple(filter(None, (self.openai_api_key, *self.audiocodes_tokens, *self.metrics_tokens)))
 
     @property
     def is_loopback(self) -> bool:

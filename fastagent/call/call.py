@@ -10,8 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from operator import add
 from typing import Any, Literal
 
+from fastagent._native.listener import Leg
 from fastagent._native.tap import Heard, News
 from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.spec import Event
@@ -22,6 +24,7 @@ from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
+from fastagent.call.gauge import CallGauge
 from fastagent.call.media import CallMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.model_settings import session_settings
@@ -29,6 +32,7 @@ from fastagent.call.observer import CallSummary, Observers
 from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
+from fastagent.call.stages import CallStages
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
@@ -57,6 +61,7 @@ class Call:
         offer: the carrier's offer.
         agent: who answers.
         carrier_settings: what the carrier is configured with once the call stands.
+        carrier_name: who brings the call, for those who count.
 
     Raises:
         UnsupportedMediaError: no offered format is usable.
@@ -70,6 +75,7 @@ class Call:
         *,
         codec: carrier.CarrierCodec,
         carrier_settings: Mapping[str, Any],
+        carrier_name: str = "other",
     ) -> None:
         settings = services.settings
         self._services = services
@@ -82,6 +88,7 @@ class Call:
         self._media.tap.on_news = self._heard
         self._counters = Counters()
         self._observers = Observers(services.observers, self.call_id, self._counters)
+        self._stages = CallStages(self._observers, self.call_id, self._begun, self._counters)
         control = AgentControl(
             offer,
             self._do,
@@ -122,14 +129,22 @@ class Call:
         self._session.on_focus = self._refocus
         self._carrier: CarrierSocket | None = None
         self._is_configured = False
-        self._frame_times = TimeClasses()
+        self._carrier_times, self._model_times = TimeClasses(), TimeClasses()
         self._model = ModelKeeper(
             self,
             services.connector,
             services.watch,
             attempts=settings.model_connect_attempts,
             retry_s=settings.model_connect_timeout_s,
-            frame_times=self._frame_times,
+            frame_times=self._model_times,
+        )
+        self._gauge = CallGauge(
+            self._media,
+            carrier=carrier_name,
+            agent_id=agent.agent_id,
+            legs=self._legs,
+            carrier_times=self._carrier_times,
+            model_times=self._model_times,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -243,6 +258,7 @@ class Call:
 
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
+        self._observers.tell("began", self.call_id, self._gauge)
         self._model.start()
         try:
             self._schedule()
@@ -259,12 +275,17 @@ class Call:
             tuple(self._session.transitions),
             tuple(self._session.results),
             dict(self._all_counters()),
-            self._frame_times,
+            TimeClasses(map(add, self._carrier_times.counts, self._model_times.counts)),
             self._media.tap.caller_level(time.monotonic()),
             self._media.tap.bot_level(time.monotonic()),
+            self._gauge.carrier,
         )
         self._observers.tell("ended", summary)
         return summary
+
+    def break_off(self) -> None:
+        """Tell those who hear the call that `run` failed."""
+        self._observers.tell("broke", self.call_id)
 
     def end(self, outcome: str) -> None:
         """End the call at once, telling the carrier: the process stops."""
@@ -282,6 +303,7 @@ class Call:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
+            self._gauge.caller_restarted()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
@@ -297,7 +319,8 @@ class Call:
             return
         socket.on_event, socket.on_lost = _ignore, _ignore
         if socket.leg is not None:
-            self._frame_times.add(socket.leg.frame_times)
+            self._carrier_times.add(socket.leg.frame_times)
+            self._gauge.leg_closed(socket.leg)
             self._counters.note("carrier_protocol_errors", socket.leg.protocol_errors)
             socket.leg.disconnect_pump()
             socket.close()
@@ -318,6 +341,7 @@ class Call:
         self._do(self._bridge.model_opened(now, lifetime_s=lifetime_s))
         self.model_writable()
         self._join_legs()
+        self._stages.model_came(now)
 
     def model_event(self, event: ModelEvent) -> None:
         """The brain decides."""
@@ -329,7 +353,9 @@ class Call:
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
         elif isinstance(event, SpeechStarted | SpeechStopped):
             self._session.note_activity()
-        commands = self._bridge.receive_model(event, time.monotonic())
+        now = time.monotonic()
+        self._stages.model_event(event, now)
+        commands = self._bridge.receive_model(event, now)
         if not isinstance(event, PASSIVE_EVENTS):
             self._do(commands)
 
@@ -351,22 +377,28 @@ class Call:
     def model_lost(self) -> None:
         """What was promised waits for the next session."""
         self._counters.note("model_lost")
-        self._do(self._bridge.model_lost(time.monotonic()))
+        now = time.monotonic()
+        self._stages.model_left(now)
+        self._do(self._bridge.model_lost(now))
 
     def model_failed(self) -> None:
         """The call ends in the way the caller understands best."""
         self._do(self._bridge.model_failed(time.monotonic()))
 
-    def _join_legs(self) -> None:
+    def _legs(self) -> tuple[Leg | None, Leg | None]:
         carrier_leg = self._carrier.leg if self._carrier is not None else None
         model_leg = self._model.socket.leg if self._model.socket is not None else None
-        self._media.join(carrier_leg, model_leg)
+        return carrier_leg, model_leg
+
+    def _join_legs(self) -> None:
+        self._media.join(*self._legs())
 
     # Media
 
     def _heard(self, news: list[News]) -> None:
         """What our own ears found."""
         now = time.monotonic()
+        self._stages.event_came(now)
         for one in news:
             match one.kind:
                 case Heard.OVERLAP_CONFIRMED:
@@ -381,7 +413,10 @@ class Call:
                     self._do(self._bridge.digit_heard(one.digit, now))
 
     def _meet_item(self, response_id: str, item_id: str, content_index: int) -> bool:
-        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, time.monotonic())
+        now = time.monotonic()
+        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, now)
+        if is_played:
+            self._stages.audio_begins(now)
         self._do(commands)
         return is_played
 
@@ -433,6 +468,7 @@ class Call:
                         self._model.socket.send(command)
                 case _:
                     queue.extend(self._send_carrier(command))
+        self._stages.carried_out(commands)
 
     def _send_carrier(self, command: carrier.CarrierCommand) -> Sequence[Command]:
         """Send what agents may ask for; what this carrier cannot do is refused here, not in its callback."""
@@ -454,8 +490,12 @@ class Call:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_function(self, command: asked.RunFunction) -> None:
+        begun = time.monotonic()
+        # A name that the model made up is its words.
+        is_offered = any(one["name"] == command.name for one in self._model_settings().tools)
         outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
         now = time.monotonic()
+        self._stages.function_done(command.name if is_offered else "", outcome.output, begun)
         self._do(
             self._bridge.function_returned(
                 command.call_id, outcome.output, now, should_respond=outcome.should_respond

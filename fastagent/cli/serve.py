@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 import traceback
@@ -14,9 +13,10 @@ import fastagent
 from fastagent.agent import FastAgent
 from fastagent.errors import ConfigurationError
 from fastagent.server import process
+from fastagent.server.logs import start_logging
 from fastagent.settings import Settings
 
-__all__ = ["add_parser", "load_agent", "load_agents", "start_logging"]
+__all__ = ["add_parser", "load_agent", "load_agents"]
 
 EPILOG = """\
 examples:
@@ -48,7 +48,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 async def run(options: argparse.Namespace) -> int:
     """Serve."""
     settings = Settings.from_environment(host=options.host, port=options.port)
-    start_logging(settings.log_level)
+    start_logging(settings)
     agents = load_agents(options.agents)
     await process.serve(agents, settings)
     return 0
@@ -117,8 +117,3 @@ def _complaint(error: Exception) -> str:
         text = str(error)
     where = f"{place[0]}:{place[1]}: " if place[0] else ""
     return f"{where}{type(error).__name__}: {(text.splitlines() or [''])[0]}".rstrip(": ")
-
-
-def start_logging(level: str) -> None:
-    """One line per event on standard error."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from fastagent import __version__
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver, CallServices
 from fastagent.legs.model import ModelConnector
@@ -28,7 +26,9 @@ from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.auth import BearerTokens
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
+from fastagent.server.health import health_routes
 from fastagent.server.journals import Journals
+from fastagent.server.observability import Observability
 from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
 from fastagent.settings import Settings
@@ -68,6 +68,7 @@ class Service:
         self.counters = Counters()
         self.extra_routes = tuple(extra_routes)
         self.begun = time.monotonic()
+        self.observability = Observability(settings)
         self.clips = ClipLibrary(settings.clips_dir or None)
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
         self.mcp = McpPool(server for agent in agents for server in agent.mcp_servers)
@@ -94,13 +95,14 @@ class Service:
                 counters=self.counters,
             ),
             self.counters,
-            tuple(observers),
+            (*observers, *self.observability.observers),
             _ears(settings),
             self.clips,
             _recordings(settings),
             self.journals,
         )
         self.switchboard = Switchboard(self.services, self.choose_agent)
+        self.observability.connect(self.switchboard, self.counters)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
         """The agent whose id is the bot's name at the carrier, else the first one."""
@@ -131,6 +133,7 @@ class Service:
         """Stop the shared timers, have the journals kept and the recordings published."""
         self.services.tick.close()
         self.services.watch.close()
+        await self.observability.close()
         await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)
@@ -172,20 +175,11 @@ def _recordings(settings: Settings) -> RecordingWriter | None:
 def build_app(service: Service) -> Starlette:
     """The application of one service."""
 
-    async def health(request: Request) -> Response:
-        return JSONResponse(
-            {
-                "status": "healthy" if service.switchboard.has_room else "full",
-                "version": __version__,
-                "active_connections": service.switchboard.active_calls,
-                "uptime_seconds": round(time.monotonic() - service.begun, 3),
-            }
-        )
-
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with service.connected_tools():
             service.journals.start()
+            service.observability.start()
             # The WebSocket protocol class reads its limits from here.
             yield {
                 "handshake_timeout_s": service.settings.handshake_timeout_s,
@@ -200,7 +194,14 @@ def build_app(service: Service) -> Starlette:
 
     tokens = BearerTokens(service.settings.audiocodes_tokens)
     routes: list[BaseRoute] = [
-        Route("/health", health),
+        *health_routes(
+            service.observability,
+            service.switchboard,
+            service.counters,
+            begun=service.begun,
+            tokens=BearerTokens(service.settings.metrics_tokens),
+            is_loopback=service.settings.is_loopback,
+        ),
         *audiocodes_routes(service.services, service.switchboard, tokens),
         *playback_routes(service.switchboard.find, service.clips, tokens, service.counters),
         *service.extra_routes,

@@ -43,6 +43,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A first signal drains; a second one, of whatever kind, ends at once."""
+        # Whoever asks whether we are ready is told at once, not at uvicorn's next look.
+        self._service.switchboard.begin_drain()
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
@@ -66,6 +68,7 @@ class RunningServer:
 
     def stop(self) -> None:
         """Begin the end: calls are drained first."""
+        self.service.switchboard.begin_drain()
         self._server.should_exit = True
 
 
@@ -92,6 +95,7 @@ async def run_server(
             agents, settings, realtime_url=realtime_url, observers=observers, extra_routes=extra_routes
         )
         listener = stack.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
+        service.observability.guard(listener)
         config = uvicorn.Config(
             build_app(service),
             ws=WebSocketProtocol,
