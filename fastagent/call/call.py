@@ -37,6 +37,7 @@ from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire import events as carrier
+from fastagent.wire.openai_realtime import request_named
 from fastagent.wire.realtime_events import (
     ModelCommand,
     ModelError,
@@ -348,8 +349,7 @@ class Call:
         if isinstance(event, ModelError) and event.severity is not Severity.BENIGN:
             # Its message may quote what was said; our own event's id tells what it is about.
             code = event.code if event.code.isidentifier() else "unnamed"
-            ours = event.event_id or ""
-            of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
+            of = request_named(event.event_id) or "no event of ours"
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
         elif isinstance(event, SpeechStarted | SpeechStopped):
             self._session.note_activity()

@@ -32,6 +32,8 @@ class CallStages:
         self._call_id = call_id
         self._model_absent_since: float | None = begun
         self._caller_stopped_at: float | None = None
+        self._is_answered = False
+        """A response began since then: audio that comes now may be the answer, not the rest of an older one."""
         self._event_at = begun
 
     def event_came(self, now: float) -> None:
@@ -52,17 +54,23 @@ class CallStages:
         """What an event of the model begins or ends."""
         self._event_at = now
         if isinstance(event, model.SpeechStopped):
-            self._caller_stopped_at = now
+            self._caller_stops(now)
         elif isinstance(event, model.SpeechStarted):
             self._caller_stopped_at = None
+        elif isinstance(event, model.ResponseCreated):
+            self._is_answered = True
         elif isinstance(event, model.ResponseDone):
+            if event.status is model.ResponseStatus.CANCELLED:
+                # What the caller said is not answered after all.
+                self._caller_stopped_at = None
             self._observers.tell("response_done", self._call_id, event)
 
     def audio_begins(self, now: float) -> None:
         """The first audio of something the bot says is about to be sent."""
-        since, self._caller_stopped_at = self._caller_stopped_at, None
-        if since is not None:
-            self._tell(Stage.FIRST_AUDIO, now - since)
+        if self._caller_stopped_at is None or not self._is_answered:
+            return
+        self._tell(Stage.FIRST_AUDIO, now - self._caller_stopped_at)
+        self._caller_stopped_at = None
 
     def carried_out(self, commands: Sequence[Command]) -> None:
         """The brain's commands of one event are on the wire."""
@@ -74,9 +82,12 @@ class CallStages:
                 is_cut = True
             elif isinstance(command, model.CommitInput):
                 # By our own ears the turn is over.
-                self._caller_stopped_at = time.monotonic()
+                self._caller_stops(time.monotonic())
         if takes_floor and is_cut:
             self._tell(Stage.CUT_THROUGH, time.monotonic() - self._event_at)
+
+    def _caller_stops(self, now: float) -> None:
+        self._caller_stopped_at, self._is_answered = now, False
 
     def function_done(self, name: str, output: str, begun: float) -> None:
         """A function has an outcome; ``name`` is empty where it was not offered."""

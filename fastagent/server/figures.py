@@ -3,6 +3,7 @@
 Nothing here grows with what callers, carriers or models say: every key is from a closed set.
 """
 
+import logging
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,8 @@ from fastagent.stats import Histogram, RecentTimes
 from fastagent.wire.realtime_events import ResponseDone
 
 __all__ = ["CARRIERS", "FAULTS", "OUTCOMES", "ServerFigures", "fault_of"]
+
+logger = logging.getLogger("fastagent.costs")
 
 CARRIERS = ("audiocodes", "twilio", "agent_ws", "other")
 OUTCOMES = (
@@ -177,6 +180,11 @@ class ServerFigures(CallMeter):
         self._read(live.gauge, time.monotonic())
         tokens = live.tokens
         if sum(tokens):
+            logger.info(
+                "call %s: tokens used",
+                conversation_id,
+                extra={"tokens": tokens._asdict(), "cost_dollars": round(live.dollars, 6)},
+            )
             self.call_tokens["audio"].note(tokens.audio_in + tokens.audio_out)
             self.call_tokens["text"].note(tokens.text_in + tokens.text_out)
             self.call_tokens["cached"].note(tokens.audio_cached + tokens.text_cached)

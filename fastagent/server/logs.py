@@ -30,6 +30,9 @@ UNWRITABLE = "a log line could not be written"
 CALL_PREFIXES = ("call %s: ", "call %s ")
 HEAD = ("timestamp", "level", "event", "logger", "call_id")
 _OF_RECORDS = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+_OF_OTHERS = frozenset({"color_message"})
+"""What other libraries put beside a message and is nothing but the message again."""
+_KNOWN_KEYS = _OF_RECORDS | _OF_OTHERS
 _ABOUT_EXCEPTIONS = ("exc_info", "exception", "stack", "stack_info")
 
 
@@ -90,7 +93,7 @@ def _take_extra(logger: WrappedLogger, method: str, event: EventDict) -> EventDi
     """What a plain `logging` call says beside its message."""
     record: logging.LogRecord = event["_record"]
     for key, value in record.__dict__.items():
-        if key not in _OF_RECORDS and key not in event and not key.startswith("_"):
+        if key not in _KNOWN_KEYS and key not in event and not key.startswith("_"):
             event[key] = value
     return event
 

@@ -10,7 +10,7 @@ from fastagent.server.figures import ServerFigures
 from fastagent.server.metrics import ServerMetrics
 from fastagent.server.pulse import Pulse
 from fastagent.server.redaction import Redactor
-from fastagent.server.stall_watchdog import StallWatchdog
+from fastagent.server.stall_watchdog import DEAD_AFTER_S, StallWatchdog
 from fastagent.server.stalled_door import StalledDoor
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.traces import CallTraces, open_traces
@@ -35,7 +35,10 @@ class Observability:
         if settings.traces_url:
             self.traces = open_traces(settings.traces_url, Redactor(settings.secrets))
         self.watchdog = StallWatchdog(
-            limit_s=settings.stall_ms / 1000, on_stall=self.figures.stall_s.note, while_dead=self._answer
+            limit_s=settings.stall_ms / 1000,
+            dead_after_s=DEAD_AFTER_S,
+            on_stall=self.figures.stall_s.note,
+            while_dead=self._answer,
         )
         self._pulse = Pulse(self.figures)
         self._door: StalledDoor | None = None

@@ -12,6 +12,7 @@ from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
 
 STOPPED, STARTED = model.SpeechStopped("item"), model.SpeechStarted("item")
+CREATED = model.ResponseCreated("resp")
 SPEAKS = carrier.ReportSpeech(carrier.SpeechPhase.STARTED)
 
 
@@ -19,9 +20,13 @@ class Meter:
     def __init__(self):
         self.times = []
         self.functions = []
+        self.responses = []
 
     def timed(self, call_id, stage, seconds):
         self.times.append((stage, pytest.approx(seconds)))
+
+    def response_done(self, call_id, event):
+        self.responses.append(event)
 
     def function_done(self, call_id, name, status, seconds):
         self.functions.append((name, status))
@@ -59,6 +64,7 @@ def stages(meter, clock):
 def test_first_audio_counts_from_where_the_caller_stopped(stages, meter):
     stages.model_event(STARTED, 11.0)
     stages.model_event(STOPPED, 12.0)
+    stages.model_event(CREATED, 12.1)
     stages.audio_begins(12.4)
     stages.audio_begins(13.0)
     assert meter.times == [(Stage.FIRST_AUDIO, 0.4)]
@@ -72,13 +78,36 @@ def test_greeting_answers_nobody(stages, meter):
 def test_caller_who_goes_on_was_not_at_the_end(stages, meter):
     stages.model_event(STOPPED, 12.0)
     stages.model_event(STARTED, 12.2)
+    stages.model_event(CREATED, 12.3)
     stages.audio_begins(12.4)
     assert meter.times == []
+
+
+def test_rest_of_an_older_response_answers_nothing(stages, meter):
+    stages.model_event(CREATED, 11.0)
+    stages.model_event(STOPPED, 12.0)
+    stages.audio_begins(12.4)
+    stages.model_event(CREATED, 12.5)
+    stages.audio_begins(12.6)
+    assert meter.times == [(Stage.FIRST_AUDIO, 0.6)]
+
+
+@pytest.mark.parametrize(
+    ("status", "n"), [(model.ResponseStatus.CANCELLED, 0), (model.ResponseStatus.COMPLETED, 1)]
+)
+def test_cancelled_answer_is_none_and_a_functions_is_waited_for(stages, meter, status, n):
+    stages.model_event(STOPPED, 12.0)
+    stages.model_event(CREATED, 12.1)
+    stages.model_event(model.ResponseDone("resp", status), 12.2)
+    stages.model_event(CREATED, 12.3)
+    stages.audio_begins(13.0)
+    assert len(meter.times) == n
 
 
 def test_turn_that_our_ears_end_counts_from_its_commit(stages, meter, clock):
     clock.now = 20.0
     stages.carried_out([model.CommitInput()])
+    stages.model_event(CREATED, 20.2)
     stages.audio_begins(20.5)
     assert meter.times == [(Stage.FIRST_AUDIO, 0.5)]
 
