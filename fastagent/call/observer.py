@@ -104,11 +104,10 @@ class Observers:
     def tell(self, what: _What, *details: Any) -> None:
         """Call the method of this name on each; a plain `CallObserver` has no ears for a meter's events."""
         for observer in self._observers:
-            hear = getattr(observer, what, None)
-            if hear is None:
-                continue
             try:
-                hear(*details)
+                hear = getattr(observer, what, None)
+                if hear is not None:
+                    hear(*details)
             except Exception:
                 self._counters.note("observers_failed")
                 logger.exception("call %s: an observer failed", self._call_id)

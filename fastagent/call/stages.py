@@ -33,7 +33,7 @@ class CallStages:
         self._model_absent_since: float | None = begun
         self._caller_stopped_at: float | None = None
         self._is_answered = False
-        """A response began since then: audio that comes now may be the answer, not the rest of an older one."""
+        """A response began since then: audio that comes now is not the rest of an older one."""
         self._event_at = begun
 
     def event_came(self, now: float) -> None:

@@ -133,7 +133,10 @@ async def serve(agents: FastAgent | Sequence[FastAgent], settings: Settings) -> 
     """Serve until the process is told to stop."""
     async with run_server(agents, settings, handle_signals=True) as server:
         logger.info(
-            "listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url
+            "listening, AudioCodes at %s and health at http://%s:%d/health",
+            server.audiocodes_url,
+            server.host,
+            server.port,
         )
 
 

@@ -29,9 +29,6 @@ SPOKEN_PEAK = 1000
 """Comfort noise and conversion stay far below it, speech far above (of 32767)."""
 
 
-SERVING = {"FASTAGENT_REALTIME_URL": "local", "FASTAGENT_LOG_FORMAT": "text"}
-
-
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without any setting of ours, and with the checkout importable."""
     ours = ("HOST", "PORT", "LOG_LEVEL", "AUDIOCODES_TOKEN")
@@ -96,7 +93,7 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
 @contextlib.contextmanager
 def serving(cwd: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``fastagent serve`` on the embedded engine, and its bot URL."""
-    with started("serve", AGENT, "--port", "0", cwd=cwd, **SERVING) as server:
+    with started("serve", AGENT, "--port", "0", cwd=cwd, FASTAGENT_REALTIME_URL="local") as server:
         yield server, read_until(server, r"AudioCodes at (ws://\S+)")[1]
 
 
