@@ -130,13 +130,13 @@ class Service:
                     agent.use_mcp(None)
 
     async def close(self) -> None:
-        """Stop the shared timers, have the journals kept and the recordings published."""
+        """Stop the shared timers, have the journals kept and the recordings published; the traces go last."""
         self.services.tick.close()
         self.services.watch.close()
-        await self.observability.close()
         await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)
+        await self.observability.close()
 
 
 def _ears(settings: Settings) -> EarsPlan:
