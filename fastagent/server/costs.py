@@ -70,7 +70,7 @@ class Prices:
     audio_cached: float
     audio_out: float
     as_of: str
-    """The day on which the source said so."""
+    """The day it was looked up."""
     source: str
 
     def dollars(self, tokens: TokenCount) -> float:
