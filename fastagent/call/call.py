@@ -10,8 +10,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from operator import add
 from typing import Any, Literal
 
+from fastagent._native.listener import Leg
 from fastagent._native.tap import Heard, News
 from fastagent.afsm.spec import Event
 from fastagent.agent import AgentSession, FastAgent, Transition
@@ -22,16 +24,19 @@ from fastagent.bridge.commands import Command
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
 from fastagent.call.desk import AgentDesk
+from fastagent.call.gauge import CallGauge
 from fastagent.call.media import CallMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.observer import CallSummary, Observers
 from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
+from fastagent.call.stages import CallStages
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire import events as carrier
+from fastagent.wire.openai_realtime import request_named
 from fastagent.wire.realtime_events import (
     ModelCommand,
     ModelError,
@@ -55,6 +60,7 @@ class Call:
         offer: the carrier's offer.
         agent: who answers.
         carrier_settings: what the carrier is configured with once the call stands.
+        carrier_name: who brings the call, for those who count.
 
     Raises:
         UnsupportedMediaError: no offered format is usable.
@@ -68,6 +74,7 @@ class Call:
         *,
         codec: carrier.CarrierCodec,
         carrier_settings: Mapping[str, Any],
+        carrier_name: str = "other",
     ) -> None:
         settings = services.settings
         self._services = services
@@ -80,6 +87,7 @@ class Call:
         self._media.tap.on_news = self._heard
         self._counters = Counters()
         self._observers = Observers(services.observers, self.call_id, self._counters)
+        self._stages = CallStages(self._observers, self.call_id, self._begun, self._counters)
         control = AgentControl(
             offer,
             self._do,
@@ -125,14 +133,22 @@ class Call:
         control.connect(self._bridge, self._clips)
         self._carrier: CarrierSocket | None = None
         self._is_configured = False
-        self._frame_times = TimeClasses()
+        self._carrier_times, self._model_times = TimeClasses(), TimeClasses()
         self._model = ModelKeeper(
             self,
             services.connector,
             services.watch,
             attempts=settings.model_connect_attempts,
             retry_s=settings.model_connect_timeout_s,
-            frame_times=self._frame_times,
+            frame_times=self._model_times,
+        )
+        self._gauge = CallGauge(
+            self._media,
+            carrier=carrier_name,
+            agent_id=agent.agent_id,
+            legs=self._legs,
+            carrier_times=self._carrier_times,
+            model_times=self._model_times,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -250,6 +266,7 @@ class Call:
 
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
+        self._observers.tell("began", self.call_id, self._gauge)
         self._model.start()
         try:
             self._schedule()
@@ -266,12 +283,17 @@ class Call:
             tuple(self._session.transitions),
             tuple(self._session.results),
             dict(self._all_counters()),
-            self._frame_times,
+            TimeClasses(map(add, self._carrier_times.counts, self._model_times.counts)),
             self._media.tap.caller_level(time.monotonic()),
             self._media.tap.bot_level(time.monotonic()),
+            self._gauge.carrier,
         )
         self._observers.tell("ended", summary)
         return summary
+
+    def break_off(self) -> None:
+        """Tell those who hear the call that `run` failed."""
+        self._observers.tell("broke", self.call_id)
 
     def end(self, outcome: str) -> None:
         """End the call at once, telling the carrier: the process stops."""
@@ -289,6 +311,7 @@ class Call:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
+            self._gauge.caller_restarted()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
@@ -304,7 +327,8 @@ class Call:
             return
         socket.on_event, socket.on_lost = _ignore, _ignore
         if socket.leg is not None:
-            self._frame_times.add(socket.leg.frame_times)
+            self._carrier_times.add(socket.leg.frame_times)
+            self._gauge.leg_closed(socket.leg)
             self._counters.note("carrier_protocol_errors", socket.leg.protocol_errors)
             socket.leg.disconnect_pump()
             socket.close()
@@ -325,18 +349,20 @@ class Call:
         self._do(self._bridge.model_opened(now, lifetime_s=lifetime_s))
         self.model_writable()
         self._join_legs()
+        self._stages.model_came(now)
 
     def model_event(self, event: ModelEvent) -> None:
         """The brain decides."""
         if isinstance(event, ModelError) and event.severity is not Severity.BENIGN:
             # Its message may quote what was said; our own event's id tells what it is about.
             code = event.code if event.code.isidentifier() else "unnamed"
-            ours = event.event_id or ""
-            of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
+            of = request_named(event.event_id) or "no event of ours"
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
         elif isinstance(event, SpeechStarted | SpeechStopped):
             self._session.note_activity()
-        commands = self._bridge.receive_model(event, time.monotonic())
+        now = time.monotonic()
+        self._stages.model_event(event, now)
+        commands = self._bridge.receive_model(event, now)
         if not isinstance(event, PASSIVE_EVENTS):
             self._do(commands)
 
@@ -358,22 +384,28 @@ class Call:
     def model_lost(self) -> None:
         """What was promised waits for the next session."""
         self._counters.note("model_lost")
-        self._do(self._bridge.model_lost(time.monotonic()))
+        now = time.monotonic()
+        self._stages.model_left(now)
+        self._do(self._bridge.model_lost(now))
 
     def model_failed(self) -> None:
         """The call ends in the way the caller understands best."""
         self._do(self._bridge.model_failed(time.monotonic()))
 
-    def _join_legs(self) -> None:
+    def _legs(self) -> tuple[Leg | None, Leg | None]:
         carrier_leg = self._carrier.leg if self._carrier is not None else None
         model_leg = self._model.socket.leg if self._model.socket is not None else None
-        self._media.join(carrier_leg, model_leg)
+        return carrier_leg, model_leg
+
+    def _join_legs(self) -> None:
+        self._media.join(*self._legs())
 
     # Media
 
     def _heard(self, news: list[News]) -> None:
         """What our own ears found."""
         now = time.monotonic()
+        self._stages.event_came(now)
         for one in news:
             match one.kind:
                 case Heard.OVERLAP_CONFIRMED:
@@ -388,7 +420,10 @@ class Call:
                     self._do(self._bridge.digit_heard(one.digit, now))
 
     def _meet_item(self, response_id: str, item_id: str, content_index: int) -> bool:
-        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, time.monotonic())
+        now = time.monotonic()
+        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, now)
+        if is_played:
+            self._stages.audio_begins(now)
         self._do(commands)
         return is_played
 
@@ -440,6 +475,7 @@ class Call:
                         self._model.socket.send(command)
                 case _:
                     queue.extend(self._send_carrier(command))
+        self._stages.carried_out(commands)
 
     def _send_carrier(self, command: carrier.CarrierCommand) -> Sequence[Command]:
         """Send what agents may ask for; what this carrier cannot do is refused here, not in its callback."""
@@ -461,8 +497,12 @@ class Call:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_function(self, command: asked.RunFunction) -> None:
+        begun = time.monotonic()
+        # A name that the model made up is its words.
+        is_offered = any(one["name"] == command.name for one in self._desk.model_settings.tools)
         outcome = await self._desk.call_function(command.call_id, command.name, command.arguments)
         now = time.monotonic()
+        self._stages.function_done(command.name if is_offered else "", outcome.output, begun)
         self._do(
             self._bridge.function_returned(
                 command.call_id, outcome.output, now, should_respond=outcome.should_respond

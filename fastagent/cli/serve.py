@@ -2,7 +2,6 @@
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 import traceback
@@ -17,13 +16,14 @@ from fastagent.cli.settings_check import print_review
 from fastagent.errors import ConfigurationError
 from fastagent.server import process
 from fastagent.server.auth import Doorkeeper
+from fastagent.server.logs import start_logging
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.settings.review import Finding, Level, review
 from fastagent.settings.sources import read_sources
 from fastagent.stats import Counters
 from fastagent.wire.openai_realtime import upgrade_request
 
-__all__ = ["add_parser", "load_agent", "load_agents", "start_logging"]
+__all__ = ["add_parser", "load_agent", "load_agents"]
 
 EPILOG = """\
 examples:
@@ -78,7 +78,7 @@ async def run(options: argparse.Namespace) -> int:
     settings = Settings.from_environment(
         config=options.config, assignments=options.assignments, host=options.host, port=options.port
     )
-    start_logging(settings.log_level)
+    start_logging(settings)
     agents = load_agents(options.agents)
     await process.serve(agents, settings)
     return 0
@@ -177,8 +177,3 @@ def _complaint(error: Exception) -> str:
         text = str(error)
     where = f"{place[0]}:{place[1]}: " if place[0] else ""
     return f"{where}{type(error).__name__}: {(text.splitlines() or [''])[0]}".rstrip(": ")
-
-
-def start_logging(level: str) -> None:
-    """One line per event on standard error."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

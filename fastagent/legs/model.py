@@ -212,11 +212,13 @@ class ModelConnector:
                 return await self._connect_once()
             except (LegConnectError, LegClosedError, LegTimeoutError, RealtimeError) as error:
                 self._counters.note("model_connects_failed")
-                logger.warning("attempt %d of %d: %s", attempt, self._attempts, str(error))
+                # What a model says of an error may quote the caller.
+                reason = f"error {error.code}" if isinstance(error, RealtimeError) else str(error)
+                logger.warning("attempt %d of %d: %s", attempt, self._attempts, reason)
                 if not error.retryable or attempt == self._attempts:
                     status = error.status if isinstance(error, LegConnectError) else None
                     raise LegConnectError(
-                        "model", str(error), retryable=error.retryable, status=status
+                        "model", reason, retryable=error.retryable, status=status
                     ) from error
             await asyncio.sleep(backoff_s * random.uniform(0.75, 1.0))
             backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)

@@ -11,12 +11,10 @@ from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from fastagent import __version__
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver, CallServices
 from fastagent.legs.model import ModelConnector
@@ -30,8 +28,10 @@ from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
 from fastagent.server.connections import ConnectionLimit
+from fastagent.server.health import health_routes
 from fastagent.server.journals import Journals
 from fastagent.server.load import LoadSampler
+from fastagent.server.observability import Observability
 from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
 from fastagent.settings import Settings
@@ -75,6 +75,7 @@ class Service:
         self.load_sampler = LoadSampler(self.admission.load)
         self.extra_routes = tuple(extra_routes)
         self.begun = time.monotonic()
+        self.observability = Observability(settings)
         self.clips = ClipLibrary(settings.clips_dir or None)
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
         self._house = {id(one): one for agent in agents for one in agent.house}.values()
@@ -102,13 +103,14 @@ class Service:
                 counters=self.counters,
             ),
             self.counters,
-            tuple(observers),
+            (*observers, *self.observability.observers),
             _ears(settings),
             self.clips,
             _recordings(settings),
             self.journals,
         )
         self.switchboard = Switchboard(self.services, self.choose_agent, self.admission)
+        self.observability.connect(self.switchboard, self.counters)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
         """The agent whose id is the bot's name at the carrier, else the first one."""
@@ -136,13 +138,14 @@ class Service:
                     agent.use_mcp(None)
 
     async def close(self) -> None:
-        """Stop the shared timers, have the journals kept and the recordings published."""
+        """Stop the shared timers, have the journals kept and the recordings published; the traces go last."""
         self.load_sampler.close()
         self.services.tick.close()
         self.services.watch.close()
         await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)
+        await self.observability.close()
 
 
 def _ears(settings: Settings) -> EarsPlan:
@@ -181,21 +184,12 @@ def _recordings(settings: Settings) -> RecordingWriter | None:
 def build_app(service: Service) -> Starlette:
     """The application of one service."""
 
-    async def health(request: Request) -> Response:
-        return JSONResponse(
-            {
-                "status": "healthy" if service.switchboard.has_room else "full",
-                "version": __version__,
-                "active_connections": service.switchboard.active_calls,
-                "uptime_seconds": round(time.monotonic() - service.begun, 3),
-            }
-        )
-
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
         async with service.connected_tools():
             service.journals.start()
             service.load_sampler.start()
+            service.observability.start()
             # The WebSocket protocol class reads its limits from here.
             yield {
                 "handshake_timeout_s": service.settings.handshake_timeout_s,
@@ -210,7 +204,13 @@ def build_app(service: Service) -> Starlette:
         await websocket.send_denial_response(PlainTextResponse("Not Found", 404))
 
     routes: list[BaseRoute] = [
-        Route("/health", health),
+        *health_routes(
+            service.observability,
+            service.switchboard,
+            begun=service.begun,
+            doors=service.doors,
+            is_open=service.settings.metrics == "open",
+        ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *service.extra_routes,

@@ -45,6 +45,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A first signal drains; a second one, of whatever kind, ends at once."""
+        # Whoever asks whether we are ready is told at once, not at uvicorn's next look.
+        self._service.switchboard.begin_drain()
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
@@ -68,6 +70,7 @@ class RunningServer:
 
     def stop(self) -> None:
         """Begin the end: calls are drained first."""
+        self.service.switchboard.begin_drain()
         self._server.should_exit = True
 
 
@@ -94,6 +97,7 @@ async def run_server(
             agents, settings, realtime_url=realtime_url, observers=observers, extra_routes=extra_routes
         )
         listener = stack.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
+        service.observability.guard(listener)
         config = uvicorn.Config(
             build_app(service),
             ws=WebSocketProtocol,
@@ -135,7 +139,10 @@ async def serve(agents: FastAgent | Sequence[FastAgent], settings: Settings) -> 
     raise_descriptor_limit()
     async with run_server(agents, settings, handle_signals=True) as server:
         logger.info(
-            "listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url
+            "listening, AudioCodes at %s and health at http://%s:%d/health",
+            server.audiocodes_url,
+            server.host,
+            server.port,
         )
 
 

@@ -46,6 +46,15 @@ class Switchboard:
         return len(self._calls)
 
     @property
+    def is_draining(self) -> bool:
+        """No more calls are taken: the process is about to end."""
+        return self._admission.is_draining
+
+    def begin_drain(self) -> None:
+        """Take no more calls; those that run go on. May be called from a signal handler."""
+        self._admission.is_draining = True
+
+    @property
     def has_room(self) -> bool:
         """Another call would be taken."""
         return self._admission.foresee(time.monotonic(), calls=len(self._calls)) is None
@@ -125,6 +134,7 @@ class Switchboard:
                     self._services,
                     codec=socket.codec,
                     carrier_settings=settings,
+                    carrier_name=owner,
                 )
             except UnsupportedMediaError:
                 self._refuse(socket, "no common media format", offer.conversation_id)
@@ -150,11 +160,15 @@ class Switchboard:
         except Exception:
             self._services.counters.note("calls_failed")
             logger.exception("call %s failed", call.call_id)
+            call.break_off()
         else:
             self._services.counters.note(f"calls_ended_{summary.outcome}")
-            counts = " ".join(f"{name}={count}" for name, count in sorted(summary.counters.items()))
             logger.info(
-                "call %s ends: %s after %.1f s, %s", call.call_id, summary.outcome, summary.duration_s, counts
+                "call %s ends: %s after %.1f s",
+                call.call_id,
+                summary.outcome,
+                summary.duration_s,
+                extra={"counters": dict(sorted(summary.counters.items()))},
             )
 
     def _ended(self, key: tuple[str, str], number: bytes, task: asyncio.Task[None]) -> None:
@@ -168,7 +182,7 @@ class Switchboard:
         Args:
             is_urgent: looked at while waiting: no more of it.
         """
-        self._admission.is_draining = True
+        self.begin_drain()
         deadline = time.monotonic() + timeout_s
         while self._tasks and not is_urgent() and (left_s := deadline - time.monotonic()) > 0:
             await asyncio.wait(set(self._tasks), timeout=min(left_s, 0.1))

@@ -73,6 +73,13 @@ class Settings:
     """The address carriers and callers reach us by, ``https://host[:port][/path]``; empty: not known."""
     metrics: str = field(default="closed", metadata=_variable("FASTAGENT_METRICS"))
     """``closed``: who reads the metrics needs a token with the scope ``metrics``; ``open``: nobody does."""
+    prices_file: str = field(default="", metadata=_variable("FASTAGENT_PRICES"))
+    """Path of a JSON file with prices of models, on top of the built-in ones."""
+    traces_url: str = field(default="", metadata=_variable("FASTAGENT_TRACES_URL"))
+    """Where OpenTelemetry traces go (OTLP over HTTP, such as ``http://127.0.0.1:4318/v1/traces``); empty:
+    none are made. The extra ``otel``."""
+    stall_ms: int = field(default=250, metadata=_variable("FASTAGENT_STALL_MS"))
+    """How long code may hold the event loop before its place is logged."""
 
     audiocodes_tokens: tuple[str, ...] = field(
         default=(), repr=False, metadata=_variable("AUDIOCODES_TOKEN", is_secret=True)
@@ -307,6 +314,8 @@ class Settings:
             yield Fault("log_level", f"expected DEBUG, INFO, WARNING or ERROR, got {self.log_level!r}")
         if self.realtime_url != LOCAL_REALTIME and not _is_url(self.realtime_url, "ws", "wss"):
             yield Fault("realtime_url", "expected ws://…, wss://… or 'local'")
+        if self.traces_url and not _is_url(self.traces_url, "http", "https"):
+            yield Fault("traces_url", "expected http://… or https://…")
         if self.public_url and not _is_url(self.public_url, "http", "https"):
             yield Fault("public_url", "expected http://… or https://…")
         if self.redis_url and not _is_url(self.redis_url, "redis", "rediss"):
@@ -348,6 +357,12 @@ class Settings:
     def has_tokens(self) -> bool:
         """Something says who may come in."""
         return bool(self.tokens_file) or any(getattr(self, name) for name in _TOKEN_SETTINGS)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What must be seen by nobody; for a log that leaves it out."""
+        tokens = (token for name in _TOKEN_SETTINGS for token in getattr(self, name))
+        return tuple(filter(None, (self.openai_api_key, self.redis_url, *tokens)))
 
     @property
     def is_loopback(self) -> bool:

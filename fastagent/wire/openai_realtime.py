@@ -81,6 +81,7 @@ __all__ = [
     "dialect_for",
     "is_retryable_close",
     "is_retryable_status",
+    "request_named",
     "upgrade_request",
 ]
 
@@ -100,12 +101,34 @@ CREATE_RESPONSE_ID = "create-response-"
 
 UPDATE_SESSION_ID = "update-session-"
 """Begins the event id of each ``session.update``: a refusal of one leaves the session as it was before."""
+_REQUEST_IDS = (
+    CREATE_RESPONSE_ID,
+    UPDATE_SESSION_ID,
+    "create-item-",
+    "create-aside-",
+    "cancel-response-",
+    "truncate-item-",
+    "delete-item-",
+    "commit-input-",
+    "clear-input-",
+)
 
 APPEND_MAX_BYTES = 15 * 1024 * 1024
 """Base64 text in one append event; the server's limit."""
 
 _ITEMS_REMEMBERED = 1024
 _RESPONSES_REMEMBERED = 64
+
+
+def request_named(event_id: str | None) -> str:
+    """What an event of ours asked for, by its id (``truncate-item``); empty if no event of ours has it.
+
+    The rest of the id is not told: an id that only begins like ours may be anybody's words.
+    """
+    for prefix in _REQUEST_IDS:
+        if event_id is not None and event_id.startswith(prefix):
+            return prefix[:-1]
+    return ""
 
 
 class RealtimeCodec:

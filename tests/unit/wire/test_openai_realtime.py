@@ -19,6 +19,7 @@ from fastagent.wire.openai_realtime import (
     CREATE_RESPONSE_ID,
     Dialect,
     RealtimeCodec,
+    request_named,
 )
 from fastagent.wire.realtime_events import (
     AppendAudio,
@@ -1006,3 +1007,28 @@ def test_the_voice_is_not_named_once_the_model_has_spoken(kind: str) -> None:
     codec = RealtimeCodec()
     receive(codec, kind, **IDS, delta="AAAA")
     assert voice_in(codec, "cedar") is None
+
+
+@pytest.mark.parametrize(
+    ("event_id", "request_name"),
+    [
+        ("truncate-item-17", "truncate-item"),
+        ("create-response-my-name-is-ada", "create-response"),
+        ("my-name-is-ada", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_request_is_named_without_the_rest_of_its_id(event_id: str | None, request_name: str) -> None:
+    assert request_named(event_id) == request_name
+
+
+def test_every_command_has_an_id_that_names_it() -> None:
+    codec = RealtimeCodec(Dialect.GA)
+    commands = (
+        CreateItem(Item("message", "hi", "user")), CreateResponse(), CreateResponse(is_out_of_band=True),
+        CancelResponse(), TruncateItem("a", 1), DeleteItem("a"), CommitInput(), ClearInput(),
+        UpdateSession(SessionSettings(PCM16_24K, PCM16_24K)),
+    )  # fmt: skip
+    for command in commands:
+        assert request_named(json.loads(codec.send(command))["event_id"]), command
