@@ -134,7 +134,7 @@ class Switchboard:
                     self._services,
                     codec=socket.codec,
                     carrier_settings=settings,
-                    carrier_name=owner,
+                    carrier_name=owner.partition(":")[0],
                 )
             except UnsupportedMediaError:
                 self._refuse(socket, "no common media format", offer.conversation_id)

@@ -20,6 +20,7 @@ CHOSEN = {
     "metrics": "open",
     "realtime_url": "local",
     "public_url": "https://voice.example.com",
+    "traces_url": "http://127.0.0.1:4318/v1/traces",
     "redis_url": "redis://127.0.0.1:6379/0",
     "barge_in": "off",
     "turn_detection": "local",
