@@ -98,6 +98,8 @@ class FastAgent:
         max_history: utterances a call's context keeps.
         task_patience_s: how long a function call waits for its task before it reports "working".
         voice_policy: what a caller may interrupt while no state says otherwise.
+        memory_days: how long facts and profile of a call are remembered for the caller's next one, once a
+            state has called ``recall`` in both; 0 remembers nothing.
 
     Raises:
         ConfigurationError: names or graphs that do not fit.
@@ -129,13 +131,16 @@ class FastAgent:
         max_history: int = DEFAULT_MAX_HISTORY,
         task_patience_s: float = DEFAULT_TASK_PATIENCE_S,
         voice_policy: VoicePolicy | None = None,
+        memory_days: float = 0.0,
     ) -> None:
         if not agent_id:
             raise ConfigurationError("agent_id must not be empty")
         if isinstance(transcription_phrases, str):
             raise ConfigurationError("transcription_phrases must be a list of phrases, got one string")
-        if max_history < 1 or task_patience_s < 0:
-            raise ConfigurationError("max_history must be at least 1 and task_patience_s at least 0")
+        if max_history < 1 or task_patience_s < 0 or memory_days < 0:
+            raise ConfigurationError(
+                "max_history must be at least 1, task_patience_s and memory_days at least 0"
+            )
         self.agent_id = agent_id
         self.llm_config = MappingProxyType(dict(llm_config or {}))
         self._llm_settings = LlmSettings.read(self.llm_config) if "model" in self.llm_config else None
@@ -152,6 +157,7 @@ class FastAgent:
             raise ConfigurationError(f"agent {agent_id!r} cannot be its own colleague")
         self.max_history = max_history
         self.task_patience_s = task_patience_s
+        self.memory_days = memory_days
         self.voice_policy = voice_policy or VoicePolicy()
         all_tasks = list(tasks)
         if states := list(states):

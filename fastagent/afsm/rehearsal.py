@@ -52,6 +52,11 @@ class RehearsedControl:
         self.orders.append(("hand_over", to))
         return True
 
+    def recall(self) -> bool:
+        """Note it."""
+        self.orders.append(("recall", ""))
+        return False
+
     def send_dtmf(self, digits: str) -> None:
         """Note it."""
         self.orders.append(("send_dtmf", digits))

@@ -316,6 +316,9 @@ class _SilentControl:
     def hand_over(self, to: str, reason: str) -> bool:
         return True
 
+    def recall(self) -> bool:
+        return False
+
     def send_dtmf(self, digits: str) -> None: ...
 
     def send_metadata(self, value: Mapping[str, Any]) -> None: ...

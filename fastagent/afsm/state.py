@@ -72,6 +72,13 @@ class CallControl(Protocol):
             to: one of the agent's ``colleagues``, by its id.
         """
 
+    def recall(self) -> bool:
+        """Take in what the agent remembers of this caller, who has proved to be who they are.
+
+        Facts and profile of earlier calls stand in the context from then on, and what is known at the end of
+        this call is remembered. False where nothing is remembered of callers.
+        """
+
     def send_dtmf(self, digits: str) -> None:
         """Send digits to the far side (``0-9 * #``)."""
 

@@ -51,6 +51,10 @@ class Answers:
         self._was_greeted = False
         self._function_rounds = 0
 
+    def greet_with(self, greeting: str) -> None:
+        """Have the caller greeted so, unless they were greeted already."""
+        self._greeting = greeting
+
     @property
     def is_busy(self) -> bool:
         """A response runs, or one is wanted."""

@@ -435,6 +435,10 @@ class Bridge:
         """Digits that no task took: the model hears of them."""
         return self._answers.tell_of_caller(f"The caller pressed {digits}.", now)
 
+    def greet_with(self, greeting: str) -> None:
+        """Have the caller greeted so, unless they were greeted already."""
+        self._answers.greet_with(greeting)
+
     def agent_works(self, is_at_work: bool, now: float) -> list[Command]:
         """A task of the agent is at work, or waits again for the caller."""
         self._filler.is_agent_at_work = is_at_work

@@ -25,13 +25,15 @@ from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
 from fastagent.call.desk import AgentDesk
 from fastagent.call.gauge import CallGauge
+from fastagent.call.keeping import CallKeeping
 from fastagent.call.media import CallMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.observer import CallSummary, Observers
-from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
+from fastagent.call.session_view import CallView
 from fastagent.call.stages import CallStages
+from fastagent.call.stored import StoredSession
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
@@ -60,6 +62,7 @@ class Call:
         offer: the carrier's offer.
         agent: who answers.
         carrier_settings: what the carrier is configured with once the call stands.
+        owner: whose credential opened the call.
         carrier_name: who brings the call, for those who count.
 
     Raises:
@@ -74,6 +77,7 @@ class Call:
         *,
         codec: carrier.CarrierCodec,
         carrier_settings: Mapping[str, Any],
+        owner: str = "",
         carrier_name: str = "other",
     ) -> None:
         settings = services.settings
@@ -165,11 +169,21 @@ class Call:
                 begun=self._begun,
             )
         control.set_voice_policy(None)
-        self._record: CallRecord | None = None
-        self._is_redacting = False
-        if services.records is not None:
-            self._record = control.record = services.records.open(self.call_id, agent, on_claim=self._correct)
-        self._desk.begin(self._record)
+        view = CallView(offer, self._desk, owner, carrier_name, self.media_name)
+        self._view = view
+        self._kept = CallKeeping(
+            view,
+            agent,
+            lambda: self._desk.session,
+            records=services.records,
+            sessions=services.sessions,
+            counters=self._counters,
+            on_claim=self._correct,
+        )
+        view.connect(self._kept)
+        control.record = self._kept.record
+        control.on_recall = self._recall
+        self._desk.begin(self._kept.record)
 
     def _barge_in(self, agent: FastAgent) -> BargeIn | None:
         """Who decides that the caller stops the bot; None: the model, without exception."""
@@ -232,6 +246,16 @@ class Call:
         return self._bridge.phase is Phase.PARKED
 
     @property
+    def session_id(self) -> str:
+        """The id of its stored session; the call's own without one."""
+        return self.call_id if self._kept.stored is None else self._kept.stored.session_id
+
+    @property
+    def stored(self) -> StoredSession | None:
+        """Its stored session."""
+        return self._kept.stored
+
+    @property
     def is_over(self) -> bool:
         """Nothing more happens."""
         return self._over.done()
@@ -259,14 +283,14 @@ class Call:
         socket.send(carrier.AcceptSession(self._media.plan.offer))
         self._join_legs()
         if is_resume:
-            if self._record is not None:
-                self._record.resumed()
+            self._kept.line_back()
             self._do(self._bridge.carrier_resumed(time.monotonic()))
             self._session.signal(Event.RESUME)
 
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
         self._observers.tell("began", self.call_id, self._gauge)
+        await self._welcome_back()
         self._model.start()
         try:
             self._schedule()
@@ -291,6 +315,36 @@ class Call:
         self._observers.tell("ended", summary)
         return summary
 
+    async def _welcome_back(self) -> None:
+        """Greet a caller who was cut off in an earlier call otherwise than others."""
+        comeback = await self._kept.look_up()
+        if comeback is not None:
+            self._session.offer_comeback(comeback)
+            self._bridge.greet_with(comeback.greeting)
+            self._refocus()
+
+    def _recall(self) -> bool:
+        memory = self._kept.recall()
+        if memory:
+            self._session.context.import_memory(memory)
+        return memory is not None
+
+    async def go_on(
+        self, session_id: str, snapshot: Mapping[str, Any], said: Sequence[tuple[str, str]]
+    ) -> None:
+        """Be a session that another process began: its line is on this call.
+
+        Raises:
+            ConfigurationError: it is no such snapshot.
+        """
+        questions = await self._view.go_on(session_id, snapshot, said)
+        self._bridge.greet_with("")
+        words = " ".join(report["say"] for report in questions)
+        note = "The line was interrupted for a moment and is back. Say so, and go on where you stopped."
+        if words:
+            note += f" The open question is: {words}"
+        self._do(self._bridge.announce(note, time.monotonic()))
+
     def break_off(self) -> None:
         """Tell those who hear the call that `run` failed."""
         self._observers.tell("broke", self.call_id)
@@ -301,6 +355,12 @@ class Call:
             if self._carrier is not None:
                 self._carrier.send(carrier.HangUp("service stops"))
             self._finish(outcome)
+
+    def lose(self) -> None:
+        """End the call at once and silently: its session goes on elsewhere, and its caller is there."""
+        if self._kept.stored is not None:
+            self._kept.stored.lost()
+        self._finish("taken_over")
 
     # Carrier
 
@@ -319,6 +379,7 @@ class Call:
             return
         logger.warning("call %s: carrier socket lost with %d", self.call_id, code)
         self._leave_carrier()
+        self._kept.line_lost()
         self._do(self._bridge.carrier_lost(time.monotonic()))
 
     def _leave_carrier(self) -> None:
@@ -448,12 +509,13 @@ class Call:
                 case asked.RunFunction():
                     self._start(self._run_function(command))
                 case asked.CallerSaid():
+                    self._view.turn_count += 1
                     self._session.caller_said(command.text)
-                    self._keep_words("caller", command.text)
+                    self._kept.said("caller", command.text)
                     self._observers.tell("caller_said", self.call_id, command.text)
                 case asked.BotSaid():
                     self._session.bot_said(command.text)
-                    self._keep_words("agent", command.text)
+                    self._kept.said("agent", command.text)
                     self._observers.tell("bot_said", self.call_id, command.text)
                 case asked.CallerPressed():
                     if not self._session.dtmf(command.digits):
@@ -514,14 +576,8 @@ class Call:
         logger.info(
             "call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state
         )
-        self._is_redacting |= self._session.is_redacting
+        self._kept.moved()
         self._observers.tell("moved", self.call_id, transition)
-
-    def _keep_words(self, by: str, text: str) -> None:
-        # Words are written down late: those that come just after such a state may still belong to it.
-        is_redacted, self._is_redacting = self._is_redacting, self._session.is_redacting
-        if self._record is not None:
-            self._record.said(by, text, is_redacted=is_redacted or self._is_redacting)
 
     def _correct(self, note: str) -> None:
         """Tell the model of words that are not so; this comes in the midst of what follows from them."""
@@ -532,6 +588,7 @@ class Call:
         now = time.monotonic()
         self._do(self._bridge.configure(self._desk.model_settings, now))
         self._do(self._bridge.agent_works(self._session.is_at_work, now))
+        self._kept.changed()
 
     # Time
 
@@ -567,14 +624,19 @@ class Call:
         self._model.leave()
         if self._recorder is not None:
             self._recorder.close()
-        await self._desk.close(AGENT_CLOSE_TIMEOUT_S)
+        sessions = self._services.sessions
+        goes_on = (
+            sessions is not None
+            and self._session.is_unfinished
+            and sessions.may_go_on(self._outcome, self._offer.caller)
+        )
+        if self._kept.stored is not None:
+            self._kept.stored.ending(self._outcome, is_unfinished=self._session.is_unfinished)
+        await self._desk.close(AGENT_CLOSE_TIMEOUT_S, is_hang_up=not goes_on)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._record is not None:
-            await self._record.close(self._outcome)
-            for name, count in self._record.counters.items():
-                self._counters.note(name, count)
+        await self._kept.close(self._outcome)
 
     def _all_counters(self) -> Counters:
         counters = Counters(self._counters)

@@ -50,6 +50,8 @@ class AgentControl:
         """How the bot behaves while no state says otherwise."""
         self.on_hand_over: Callable[[str, str], bool] = lambda to, reason: False
         """Takes an order to hand the caller over to another agent; tells whether it can be done."""
+        self.on_recall: Callable[[], bool] = lambda: False
+        """Takes in what is remembered of the caller."""
         self.summarise: Callable[[str], Summary] | None = None
         """Tells where the call stands, for whoever takes the caller over."""
         self._is_always_protected = is_always_protected
@@ -84,6 +86,10 @@ class AgentControl:
     def hand_over(self, to: str, reason: str) -> bool:
         """Have another agent take the caller over once what runs has reported."""
         return self.on_hand_over(to, reason)
+
+    def recall(self) -> bool:
+        """Take in what is remembered of the caller, who is known for certain now."""
+        return self.on_recall()
 
     def send_dtmf(self, digits: str) -> None:
         """Send digits to the far side."""

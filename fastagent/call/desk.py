@@ -144,6 +144,6 @@ class AgentDesk:
             "Say in one sentence what you are here for, and go on."
         )
 
-    async def close(self, timeout_s: float) -> None:
-        """The call is over."""
-        await self.session.close("call over", timeout_s=timeout_s)
+    async def close(self, timeout_s: float, *, is_hang_up: bool) -> None:
+        """The call is over; ``is_hang_up``: for good."""
+        await self.session.close("call over", timeout_s=timeout_s, is_hang_up=is_hang_up)

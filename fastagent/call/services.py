@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastagent.call.clips import ClipSource
 from fastagent.call.observer import CallObserver
 from fastagent.call.record import CallRecords
+from fastagent.call.stored import StoredSessions
 from fastagent.legs.model import ModelConnector
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
@@ -30,3 +31,4 @@ class CallServices:
     clips: ClipSource | None = None
     recordings: RecordingWriter | None = None
     records: CallRecords | None = None
+    sessions: StoredSessions | None = None

@@ -5,7 +5,7 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,14 +28,19 @@ from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
 from fastagent.server.connections import ConnectionLimit
+from fastagent.server.continuity import LEASE_TTL_S, Continuity
 from fastagent.server.health import health_routes
 from fastagent.server.journals import Journals
 from fastagent.server.load import LoadSampler
 from fastagent.server.observability import Observability
 from fastagent.server.playback import playback_routes
+from fastagent.server.session_secret import session_secret
+from fastagent.server.stored_call import CallSessions
 from fastagent.server.switchboard import Switchboard
+from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
 from fastagent.settings import Settings
 from fastagent.stats import Counters
+from fastagent.telephony.sms import sms_channel
 from fastagent.tools.mcp import McpPool
 from fastagent.wire.events import SessionOffered
 from fastagent.wire.openai_realtime import upgrade_request
@@ -47,6 +52,8 @@ SWITCH_INTERVAL_S = 0.0005
 are a quarter of a frame."""
 
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
+WORK_CLOSE_TIMEOUT_S = 5.0
+"""For messages to callers, and the like, at the end of the process."""
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
 
 
@@ -78,6 +85,21 @@ class Service:
         self.observability = Observability(settings)
         self.clips = ClipLibrary(settings.clips_dir or None)
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
+        self.store = make_store(settings.redis_url or settings.store_path, retention_s=settings.session_ttl_s)
+        self._work: set[asyncio.Task[None]] = set()
+        keeper = SessionKeeper(
+            self.store,
+            on_lost=self._lose,
+            limits=KeeperLimits(lease_ttl_s=LEASE_TTL_S),
+        )
+        self.continuity = Continuity(
+            keeper,
+            settings,
+            session_secret(settings),
+            sms=sms_channel(settings.sms_sender),
+            start=self._start,
+            counters=self.counters,
+        )
         self._house = {id(one): one for agent in agents for one in agent.house}.values()
         self.mcp = McpPool(server for agent in self._house for server in agent.mcp_servers)
         self._agents = {agent.agent_id: agent for agent in agents}
@@ -108,8 +130,10 @@ class Service:
             self.clips,
             _recordings(settings),
             self.journals,
+            CallSessions(self.continuity),
         )
-        self.switchboard = Switchboard(self.services, self.choose_agent, self.admission)
+        self.switchboard = Switchboard(self.services, self.choose_agent, self.admission, self.continuity)
+        self.continuity.on_lost = self.switchboard.lose
         self.observability.connect(self.switchboard, self.counters)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
@@ -136,6 +160,30 @@ class Service:
                 sys.setswitchinterval(switch_interval_s)
                 for agent in users:
                     agent.use_mcp(None)
+
+    def _lose(self, session_id: str) -> None:
+        self.switchboard.lose(session_id)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    @contextlib.asynccontextmanager
+    async def stored_sessions(self) -> AsyncIterator[None]:
+        """Have sessions stored while the context is open."""
+        await self.store.open()
+        self.continuity.keeper.start()
+        watching = asyncio.create_task(self.continuity.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if self._work:
+                await asyncio.wait(set(self._work), timeout=WORK_CLOSE_TIMEOUT_S)
+            await self.continuity.keeper.close()
+            await self.store.close()
 
     async def close(self) -> None:
         """Stop the shared timers, have the journals kept and the recordings published; the traces go last."""
@@ -186,7 +234,7 @@ def build_app(service: Service) -> Starlette:
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        async with service.connected_tools():
+        async with service.stored_sessions(), service.connected_tools():
             service.journals.start()
             service.load_sampler.start()
             service.observability.start()

@@ -26,6 +26,7 @@ OUTCOMES = (
     "caller",
     "bot",
     "transferred",
+    "taken_over",
     "machine",
     "not_answered",
     "limit",

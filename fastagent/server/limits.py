@@ -40,6 +40,12 @@ class TokenBucket:
         self._filled = now
 
 
+def number_digits(caller: str) -> str:
+    """The digits by which a caller is told from others; empty for one whose number is withheld."""
+    digits = "".join(character for character in caller.partition("@")[0] if character.isdigit())
+    return digits if len(digits) >= DIGITS_MIN else ""
+
+
 class NumberVerdict(StrEnum):
     """Why a number has to wait."""
 
@@ -64,8 +70,8 @@ class NumberLimits:
 
     def key(self, caller: str) -> bytes:
         """What stands for a caller; empty for one who is not counted."""
-        digits = "".join(character for character in caller.partition("@")[0] if character.isdigit())
-        if len(digits) < DIGITS_MIN or not (self._at_once_max or self._per_hour_max):
+        digits = number_digits(caller)
+        if not digits or not (self._at_once_max or self._per_hour_max):
             return b""
         return hashlib.blake2b(digits.encode(), digest_size=DIGEST_BYTES, key=self._secret).digest()
 

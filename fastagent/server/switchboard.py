@@ -9,9 +9,10 @@ from typing import Any
 
 from fastagent.agent import FastAgent
 from fastagent.call import Call, CallServices
-from fastagent.errors import UnsupportedMediaError
+from fastagent.errors import ConfigurationError, SessionError, UnsupportedMediaError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.admission import Admission, Refusal
+from fastagent.server.continuity import Continuity, TakenSession
 from fastagent.wire import events as carrier
 
 __all__ = ["Switchboard"]
@@ -25,6 +26,7 @@ class Switchboard:
     Args:
         choose_agent: who answers an offer.
         admission: whether another call is taken.
+        continuity: finds calls that another process had; None: there is no other.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Switchboard:
         services: CallServices,
         choose_agent: Callable[[carrier.SessionOffered], FastAgent],
         admission: Admission,
+        continuity: Continuity | None = None,
     ) -> None:
         self._services = services
         self._choose_agent = choose_agent
@@ -39,6 +42,7 @@ class Switchboard:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[CarrierSocket] = set()
         self._admission = admission
+        self._continuity = continuity
 
     @property
     def active_calls(self) -> int:
@@ -77,6 +81,12 @@ class Switchboard:
                 return call
         return None
 
+    def lose(self, session_id: str) -> None:
+        """This session goes on elsewhere: its call ends here, and nothing is said to the carrier."""
+        for call in self._calls.values():
+            if call.session_id == session_id and not call.is_over:
+                call.lose()
+
     def hold(self, socket: CarrierSocket, owner: str, carrier_settings: Mapping[str, Any]) -> None:
         """Wait on a fresh socket for the offer or resume that says whose it is.
 
@@ -98,7 +108,7 @@ class Switchboard:
                 self._open(socket, owner, event, carrier_settings)
             elif isinstance(event, carrier.SessionResumed):
                 stop_waiting()
-                self._resume(socket, owner, event)
+                self._resume(socket, owner, event, carrier_settings)
             elif isinstance(event, carrier.IgnoredMessage):
                 self._services.counters.note(f"carrier_ignored_{event.cause}")
 
@@ -116,7 +126,12 @@ class Switchboard:
         socket.close(1000, "refused")
 
     def _open(
-        self, socket: CarrierSocket, owner: str, offer: carrier.SessionOffered, settings: Mapping[str, Any]
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        offer: carrier.SessionOffered,
+        settings: Mapping[str, Any],
+        taken: TakenSession | None = None,
     ) -> None:
         key = (owner, offer.conversation_id)
         now = time.monotonic()
@@ -134,6 +149,7 @@ class Switchboard:
                     self._services,
                     codec=socket.codec,
                     carrier_settings=settings,
+                    owner=owner,
                     carrier_name=owner.partition(":")[0],
                 )
             except UnsupportedMediaError:
@@ -142,20 +158,68 @@ class Switchboard:
             self._calls[key] = call
             self._services.counters.note("calls")
             call.take(socket)
-            task = asyncio.create_task(self._live(call))
+            task = asyncio.create_task(self._live(call, taken))
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, key, self._admission.begin(now, offer.caller)))
 
-    def _resume(self, socket: CarrierSocket, owner: str, event: carrier.SessionResumed) -> None:
+    def _resume(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        event: carrier.SessionResumed,
+        settings: Mapping[str, Any],
+    ) -> None:
         call = self._calls.get((owner, event.conversation_id))
-        if call is None or call.is_over:
+        if call is not None and not call.is_over:
+            call.take(socket)
+        elif self._continuity is None:
             self._refuse(socket, "conversation not found", event.conversation_id)
         else:
-            call.take(socket)
+            # Another process may have had it.
+            work = self._take_over(socket, owner, event.conversation_id, settings, self._continuity)
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _live(self, call: Call) -> None:
+    async def _take_over(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        conversation_id: str,
+        settings: Mapping[str, Any],
+        continuity: Continuity,
+    ) -> None:
+        socket.on_event = lambda event: None  # the carrier waits for our word
+        try:
+            taken = await continuity.take_resumed(conversation_id, owner)
+        except SessionError:
+            self._services.counters.note("resumes_not_found")
+            self._refuse(socket, "conversation not found", conversation_id)
+            return
+        offer = taken.offer(conversation_id, socket.codec)
+        is_open = socket.leg is not None and socket.leg.is_open
+        if offer is None or (owner, conversation_id) in self._calls or not is_open:
+            continuity.keeper.release(taken.record.session_id)
+            self._refuse(socket, "conversation not found", conversation_id)
+            return
+        self._services.counters.note("calls_taken_over")
+        self._open(socket, owner, offer, settings, taken)
+
+    async def _continue(self, call: Call, taken: TakenSession) -> None:
+        if call.stored is not None:
+            call.stored.adopt(taken)
+        try:
+            await call.go_on(taken.record.session_id, taken.snapshot, taken.said)
+        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+            # The agent is not what it was; the caller is on the line all the same.
+            self._services.counters.note("snapshots_not_taken_up")
+            logger.error("call %s: begins anew: %s", call.call_id, type(error).__name__)
+
+    async def _live(self, call: Call, taken: TakenSession | None) -> None:
         logger.info("call %s begins, %s", call.call_id, call.media_name)
         try:
+            if taken is not None:
+                await self._continue(call, taken)
             summary = await call.run()
         except Exception:
             self._services.counters.note("calls_failed")

@@ -26,6 +26,7 @@ __all__ = [
     "SqliteStore",
     "StoreHealth",
     "TranscriptLine",
+    "make_store",
     "open_store",
 ]
 
@@ -43,12 +44,13 @@ async def open_store(place: str | Path, *, retention_s: float = RETENTION_S) -> 
             ``redis`` is not installed.
         StoreUnavailableError: the file cannot be opened.
     """
-    store = _store(place, retention_s)
+    store = make_store(place, retention_s=retention_s)
     await store.open()
     return store
 
 
-def _store(place: str | Path, retention_s: float) -> SessionStore:
+def make_store(place: str | Path, *, retention_s: float = RETENTION_S) -> SessionStore:
+    """The store of a place, to be opened; see `open_store`."""
     if not place:
         return MemoryStore()
     if isinstance(place, Path) or "://" not in place:

@@ -17,6 +17,8 @@ PUBLIC_REALTIME_URL = "wss://api.openai.com/v1/realtime"
 LOCAL_REALTIME = "local"
 """As a Realtime URL: the embedded engine, started inside the process."""
 TOKEN_CHARACTERS_MIN = 16
+SECRET_CHARACTERS_MIN = 32
+_REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 """A bearer token shorter than this is refused: it could be guessed."""
 DIGEST_PREFIX = "sha256:"
 """Before 64 hexadecimal digits: a token's digest in place of the token."""
@@ -29,6 +31,7 @@ _CHOICES = {
     "recording_encoding": ("pcm16", "mulaw"),
     "log_format": ("auto", "text", "json"),
     "metrics": ("closed", "open"),
+    "resume_proof": ("code", "number", "off"),
 }
 _MAY_BE_ZERO = (
     "link_delay_ms",
@@ -234,11 +237,27 @@ class Settings:
     store_path: str = field(default="", metadata=_variable("FASTAGENT_STORE"))
     """The SQLite file that keeps sessions across restarts; empty: in memory."""
     redis_url: str = field(default="", repr=False, metadata=_variable("REDIS_URL", is_secret=True))
-    """``redis://`` or ``rediss://``: sessions are kept there, for several machines; empty: they are not."""
+    """Where sessions are kept for several machines: ``redis://``, ``rediss://``, ``unix://``,
+    ``redis+sentinel://host:port,host:port/service/db`` or ``redis+cluster://``; empty: they are not."""
     session_ttl_s: float = field(default=86_400.0, metadata=_variable("FASTAGENT_SESSION_TTL_SECONDS"))
     """How long the record of a session is kept after its last change."""
     interrupted_fresh_s: float = field(default=3600.0, metadata=_variable("FASTAGENT_RESUME_WITHIN_SECONDS"))
     """How long after an interrupted call its task is offered again to a caller who calls back."""
+    resume_proof: str = field(default="code", metadata=_variable("FASTAGENT_RESUME_PROOF"))
+    """How a caller who calls again shows who they are: ``code`` (the digits of the text message), ``number``
+    (their number is enough; it can be forged), or ``off``: interrupted talks are not offered again."""
+    session_secret: str = field(
+        default="", repr=False, metadata=_variable("FASTAGENT_SESSION_SECRET", is_secret=True)
+    )
+    """Keys the digests of numbers and codes, 32 characters or more, the same on all machines of a store;
+    empty: one is made of ``REDIS_URL``, or kept beside the file of ``FASTAGENT_STORE``."""
+    sms_text: str = field(
+        default=(
+            "Our call was disconnected. Reply CALL to continue, or call us again and say the code {code}."
+        ),
+        metadata=_variable("FASTAGENT_SMS_TEXT"),
+    )
+    """What a caller who was cut off is sent; ``{code}`` stands for the digits that prove it is them."""
     sms_sender: str = field(default="", metadata=_variable("FASTAGENT_SMS"))
     """How text messages go out: empty for not at all, ``log``, or the path of a file they are written to."""
 
@@ -318,8 +337,10 @@ class Settings:
             yield Fault("traces_url", "expected http://… or https://…")
         if self.public_url and not _is_url(self.public_url, "http", "https"):
             yield Fault("public_url", "expected http://… or https://…")
-        if self.redis_url and not _is_url(self.redis_url, "redis", "rediss"):
-            yield Fault("redis_url", "expected redis://… or rediss://…")
+        if self.session_secret and len(self.session_secret) < SECRET_CHARACTERS_MIN:
+            yield Fault("session_secret", f"expected at least {SECRET_CHARACTERS_MIN} characters")
+        if self.redis_url and self.redis_url.partition("://")[0] not in _REDIS_SCHEMES:
+            yield Fault("redis_url", f"expected one of {', '.join(f'{one}://…' for one in _REDIS_SCHEMES)}")
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 yield Fault(name, f"expected {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -362,7 +383,7 @@ class Settings:
     def secrets(self) -> tuple[str, ...]:
         """What must be seen by nobody; for a log that leaves it out."""
         tokens = (token for name in _TOKEN_SETTINGS for token in getattr(self, name))
-        return tuple(filter(None, (self.openai_api_key, self.redis_url, *tokens)))
+        return tuple(filter(None, (self.openai_api_key, self.redis_url, self.session_secret, *tokens)))
 
     @property
     def is_loopback(self) -> bool:

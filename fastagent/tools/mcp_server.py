@@ -105,6 +105,10 @@ class TextControl:
         """There is no other agent."""
         return False
 
+    def recall(self) -> bool:
+        """Nobody is known here."""
+        return False
+
     def send_dtmf(self, digits: str) -> None:
         """There is no far side."""
 

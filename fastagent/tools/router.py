@@ -19,6 +19,7 @@ from fastagent.afsm.spec import Event
 from fastagent.afsm.state import CallControl
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.tools.arguments import ArgumentsError, read_arguments
+from fastagent.tools.comeback import RESUME_TALK, Comeback, comeback_tool
 from fastagent.tools.function_runs import FunctionRuns
 from fastagent.tools.handover import Standing, Summary
 from fastagent.tools.kept import RunKeeper
@@ -26,6 +27,7 @@ from fastagent.tools.offered import OfferedTool, Recorder
 from fastagent.tools.reports import (
     SAY_FAILED,
     SAY_GOODBYE,
+    SAY_START_OVER,
     SAY_TRANSFER,
     FunctionOutcome,
     Report,
@@ -106,6 +108,7 @@ class AgentSession:
         self._tasks = tasks
         self._transfer_target = transfer_target
         self._colleagues = colleagues
+        self._comeback: Comeback | None = None
         self._schemas: dict[str, dict[str, Any]] = {tool["name"]: tool["parameters"] for tool in self.tools}
         self._runs = TaskRuns(
             control,
@@ -164,6 +167,8 @@ class AgentSession:
     def focus(self) -> Focus:
         """What the model is to go by now."""
         lines = [self.instructions]
+        if self._comeback is not None:
+            lines.append(self._comeback.instructions)
         patience = -1
         for task, spec, _ in self._runs.standings:
             if spec.description and not task.graph.is_terminal(spec.name):
@@ -181,6 +186,22 @@ class AgentSession:
     def is_at_work(self) -> bool:
         """A running task does something that the caller waits for."""
         return self._runs.is_at_work
+
+    @property
+    def is_unfinished(self) -> bool:
+        """A task is under way that could go on later."""
+        return self._runs.is_unfinished
+
+    @property
+    def current_state(self) -> str:
+        """Where the task stands that asked last; empty when none runs."""
+        return self._runs.current_state
+
+    @property
+    def standing(self) -> str:
+        """In words, what is under way."""
+        at = [spec.description or task.description for task, spec, _ in self._runs.standings]
+        return " ".join(filter(None, at))
 
     def summary(self, reason: str) -> Summary:
         """Tell whoever takes the caller over where things stand."""
@@ -210,6 +231,30 @@ class AgentSession:
         self.context.import_memory(orjson.dumps(snapshot["memory"]))
         self.talk.results.extend(snapshot["results"])
         return await self._runs.resume(snapshot["runs"])
+
+    def offer_comeback(self, comeback: Comeback) -> None:
+        """Have the caller choose whether to go on with an earlier talk."""
+        self._comeback = comeback
+        tool = comeback_tool(comeback)
+        self.tools = (*self.tools, tool)
+        self._schemas[RESUME_TALK] = tool["parameters"]
+
+    async def _come_back(self, arguments: Mapping[str, Any]) -> Report:
+        comeback = self._comeback
+        if comeback is None:
+            return error_report("there is no earlier talk to go on with")
+        if arguments["choice"] == "continue":
+            report = await comeback.go_on(arguments.get("code", ""))
+            if report["status"] == "error":
+                return report
+        else:
+            comeback.start_over()
+            report = task_report("done", RESUME_TALK, SAY_START_OVER)
+        self._comeback = None
+        self.tools = tuple(tool for tool in self.tools if tool["name"] != RESUME_TALK)
+        if self.on_focus is not None:
+            self.on_focus()
+        return report
 
     # The line
 
@@ -270,9 +315,15 @@ class AgentSession:
         future.set_result(outcome)
         return outcome
 
-    async def close(self, reason: str, *, timeout_s: float = DEFAULT_CLOSE_TIMEOUT_S) -> None:
-        """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again."""
-        await self._runs.close(reason, timeout_s=timeout_s)
+    async def close(
+        self, reason: str, *, timeout_s: float = DEFAULT_CLOSE_TIMEOUT_S, is_hang_up: bool = True
+    ) -> None:
+        """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again.
+
+        Args:
+            is_hang_up: states are told that nobody is there any more; not so when the talk will go on.
+        """
+        await self._runs.close(reason, timeout_s=timeout_s, is_hang_up=is_hang_up)
 
     async def _dispatch(self, name: str, call_id: str, arguments_json: str) -> Report:
         schema = self._schemas.get(name)
@@ -283,6 +334,8 @@ class AgentSession:
         except ArgumentsError as error:
             return error_report(str(error))
         reason = arguments.get("reason")
+        if name == RESUME_TALK:
+            return await self._come_back(arguments)
         if name == TASK_REPLY:
             return await self._runs.reply(arguments["task"], arguments["answer"])
         if name == TASK_CANCEL:

@@ -26,6 +26,7 @@ HAND_OVER = "hand_over"
 TASK_CANCEL = "task_cancel"
 TASK_REPLY = "task_reply"
 TRANSFER_CALL = "transfer_call"
+RESERVED = frozenset({END_CALL, HAND_OVER, "resume_talk", TASK_CANCEL, TASK_REPLY, TRANSFER_CALL})
 
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 """What the model's side takes as a function name."""
@@ -68,7 +69,7 @@ class Task:
     ) -> None:
         if not _NAME.fullmatch(name):
             raise ConfigurationError(f"task name {name!r} must be 1 to 64 of a-z A-Z 0-9 _ -")
-        if name in (END_CALL, HAND_OVER, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL):
+        if name in RESERVED:
             raise ConfigurationError(f"task name {name!r} is taken by a tool every agent has")
         self.name = name
         self.graph = Graph.from_states(states, initial_state, supervisor=supervisor, functions=effects)

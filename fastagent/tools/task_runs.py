@@ -292,7 +292,19 @@ class TaskRuns:
         for run in self._runs.values():
             run.machine.note_activity()
 
-    async def close(self, reason: str, *, timeout_s: float) -> None:
+    @property
+    def is_unfinished(self) -> bool:
+        """A task is under way that asked something."""
+        return any(run.rest is not None for run in self._runs.values())
+
+    @property
+    def current_state(self) -> str:
+        """Where the run stands that asked last; empty when none runs."""
+        if not self._runs:
+            return ""
+        return max(self._runs.values(), key=lambda run: run.question_number).machine.state
+
+    async def close(self, reason: str, *, timeout_s: float, is_hang_up: bool = True) -> None:
         """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again."""
         self.is_closed = True
         for timer, _ in self._called_for.values():
@@ -301,7 +313,7 @@ class TaskRuns:
         leaving = {
             run.running
             for run in self._runs.values()
-            if run.running is not None and run.machine.handles(Event.HANG_UP)
+            if is_hang_up and run.running is not None and run.machine.handles(Event.HANG_UP)
         }
         for run in self._runs.values():
             if run.running in leaving:

@@ -176,6 +176,10 @@ class AudioCodesCodec:
 
     # VAIC -> bot
 
+    def media_named(self, name: str) -> MediaOffer | None:
+        """The format of this name."""
+        return AUDIOCODES_MEDIA.get(name)
+
     def receive(self, message: bytes) -> list[CarrierEvent]:
         """Translate one message, text or UTF-8 in a binary frame.
 

@@ -391,6 +391,9 @@ class CarrierCodec(Protocol):
     close_may_cut: bool
     """`ClosePlayback` may silence audio that was not heard yet (so it must wait until all was)."""
 
+    def media_named(self, name: str) -> MediaOffer | None:
+        """The format of this name; None when the carrier has none such."""
+
     def receive(self, message: bytes) -> list[CarrierEvent]:
         """Translate one message.
 

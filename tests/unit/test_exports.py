@@ -73,6 +73,7 @@ import fastagent.tools
                 "SqliteStore",
                 "StoreHealth",
                 "TranscriptLine",
+                "make_store",
                 "open_store",
             },
         ),

@@ -23,6 +23,8 @@ CHOSEN = {
     "traces_url": "http://127.0.0.1:4318/v1/traces",
     "redis_url": "redis://127.0.0.1:6379/0",
     "barge_in": "off",
+    "resume_proof": "number",
+    "session_secret": "a secret of thirty-two characters",
     "turn_detection": "local",
     "speech_detector": "webrtc",
     "speech_preset": "strict",

@@ -1,0 +1,1 @@
+"""The telephone network's management side: what is not a call."""
