@@ -10,6 +10,7 @@ import pytest
 from fastagent.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
 from fastagent.sessions import KeeperLimits, MemoryStore, SessionKeeper, SqliteStore, open_store
 from fastagent.sessions.redis import RedisStore
+from fastagent.sessions.redis_client import connect
 from tests.integration.redis_server import LOOPBACK, RedisServer
 from tests.integration.stores import HERE, LONG_S, THERE, lines, record, until
 
@@ -80,7 +81,7 @@ async def calls_on(url, *, lease_ttl_s=LONG_S):
         await store.close()
 
 
-def test_a_frozen_server_fails_at_once_and_calls_go_on(server):
+def test_a_frozen_server_fails_at_once_and_calls_go_on(server, record_property):
     async def main():
         async with calls_on(server.url) as calls:
             await calls.talk_for(0.2)
@@ -98,6 +99,9 @@ def test_a_frozen_server_fails_at_once_and_calls_go_on(server):
             finally:
                 server.thaw()
             await calls.check_all_stored()
+            record_property(
+                "loop_pause_p99_ms", round(calls.pauses_s[len(calls.pauses_s) * 99 // 100] * 1e3, 2)
+            )
             assert calls.keeper.store.health.is_available
 
     asyncio.run(main())
@@ -303,6 +307,32 @@ def test_passwords_and_unix_sockets_are_understood(tmp_path):
         asyncio.run(main())
     finally:
         server.close()
+
+
+def test_sentinels_are_asked_once_for_all_who_want_to_know(monkeypatch):
+    asked = 0
+
+    async def discover(self, service_name):
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.02)
+        return LOOPBACK, asked
+
+    monkeypatch.setattr("redis.asyncio.sentinel.Sentinel.discover_master", discover)
+
+    async def main():
+        client, closing = connect("redis+sentinel://host:1,host:2,host:3/calls")
+        sentinels = client.connection_pool.sentinel_manager
+        waiting = [asyncio.create_task(sentinels.discover_master("calls")) for _ in range(20)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert found[1:] == [(LOOPBACK, 1)] * 19
+        assert await sentinels.discover_master("calls") == (LOOPBACK, 2)
+        for close in closing:
+            await close()
+
+    asyncio.run(main())
 
 
 def test_calls_outlive_a_failover(record_property):
