@@ -375,6 +375,43 @@ def test_calls_outlive_a_failover(record_property):
             one.close()
 
 
+def test_a_late_place_in_the_index_does_not_undo_a_newer_one(server):
+    async def main():
+        store = RedisStore(server.url)
+        lease = await store.acquire("call", HERE, LONG_S)
+        await store.save(record("call", status="ended"), lease)
+        await store._index(record("call", status="live"), 1)
+        assert (await store.list(status="live")).total_count == 0
+        assert (await store.list(status="ended")).total_count == 1
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_save_keeps_the_transcript_as_long_as_the_session(server):
+    async def main():
+        store = RedisStore(server.url)
+        lease = await store.acquire("call", HERE, LONG_S)
+        await store.append_transcript("call", lines(1), lease)
+        await store._redis.pexpire("fastagent:{call}:lines", 5_000)
+        await store.save(record("call"), lease)
+        assert await store._redis.pttl("fastagent:{call}:lines") > 1_000_000
+        await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["redis://host", "unix:///socket", "redis+sentinel://host/calls"])
+def test_nothing_is_tried_twice_behind_our_back(url):
+    pool = connect(url)[0].connection_pool
+    options = [pool.connection_kwargs]
+    if "sentinel" in url:
+        options += [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    for given in options:
+        assert given["retry"].get_retries() == 0
+        assert given["socket_timeout"] == given["socket_connect_timeout"] == 0.25
+
+
 async def is_empty(store) -> bool:
     return (await store.list(limit=100)).total_count == 0
 

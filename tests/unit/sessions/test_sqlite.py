@@ -351,13 +351,18 @@ def test_leases_of_an_earlier_boot_are_void_and_the_wall_clock_moves_none(tmp_pa
         return {"clock": BootClock(name, lambda: now_s), "wall_clock": lambda: wall[0]}
 
     async def acquire(store):
-        return await store.acquire("call", "here", LONG_S)
+        lease = await store.acquire("call", "here", LONG_S)
+        await store.save(record(caller_key="c"), lease)
 
     async def refused(store):
+        assert await store.find_interrupted("c") is None
+        assert await store.reclaim() == 0
         with pytest.raises(SessionConflictError):
             await store.acquire("call", "there", LONG_S)
 
     async def taken(store):
+        assert await store.find_interrupted("c") is not None
+        assert await store.reclaim() == 1
         assert (await store.acquire("call", "there", LONG_S)).fence == 2
 
     run(path, acquire, **of_boot("one", 100.0))
