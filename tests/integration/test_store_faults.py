@@ -287,15 +287,14 @@ def test_a_server_that_is_not_there_yet_is_no_error(server):
     asyncio.run(main())
 
 
-def test_passwords_and_unix_sockets_are_understood(tmp_path):
-    socket_path = f"/tmp/fastagent-{tmp_path.parent.name[-20:]}-{time.monotonic_ns()}.sock"
-    server = RedisServer("--requirepass", "pass/word", "--unixsocket", socket_path)
+def test_passwords_and_unix_sockets_are_understood():
+    server = RedisServer("--requirepass", "pass/word")
     try:
 
         async def main():
             for url in (
                 f"redis://:pass%2Fword@{LOOPBACK}:{server.port}/1",
-                f"unix://{socket_path}?db=1&password=pass/word",
+                f"unix://{server.socket_path}?db=1&password=pass/word",
             ):
                 store = await open_store(url)
                 await store.acquire("call", HERE, LONG_S)

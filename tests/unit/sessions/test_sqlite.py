@@ -398,12 +398,17 @@ def test_directory_that_cannot_be_made_is_unavailable(tmp_path):
 
 
 def test_slow_disk_ends_the_wait_not_the_loop(tmp_path, monkeypatch):
-    gate = threading.Event()
+    gate, at_gate = threading.Event(), threading.Event()
+
+    def wait_at_gate(connection):
+        at_gate.set()
+        return gate.wait(30)
 
     async def test(store):
         lease = await store.acquire("call", "here", LONG_S)
         monkeypatch.setattr("fastagent.sessions.sqlite_thread.WORK_TIMEOUT_S", 0.05)
-        stuck = asyncio.create_task(store._thread.read(lambda connection: gate.wait(30), timeout_s=30))
+        stuck = asyncio.create_task(store._thread.read(wait_at_gate, timeout_s=30))
+        assert await asyncio.to_thread(at_gate.wait, 30)
         with pytest.raises(StoreUnavailableError, match="longer"):
             await store.save(record(), lease)
         gate.set()
