@@ -36,6 +36,8 @@ SNAPSHOT_ON_LOOP_MAX_BYTES = 16 * 1024
 WORKERS = 8
 """Sessions being written at once."""
 RENEWALS_AT_ONCE = 16
+TAKE_INTERVAL_S = 0.1
+"""Between tries to own a session whose process may have died."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class KeeperLimits:
     """Of the lines."""
     waiting_max_s: float = 30.0
     """A store that was away for longer is called degraded; what waits is kept up to the other limits."""
-    lease_ttl_s: float = 30.0
+    lease_ttl_s: float = 10.0
     """Renewed three times as often: how soon another process may go on with the calls of one that died."""
     write_timeout_s: float = 10.0
     first_retry_s: float = 0.05
@@ -215,8 +217,12 @@ class SessionKeeper:
 
     # What waits for the store
 
-    async def take(self, session_id: str) -> SessionRecord:
+    async def take(self, session_id: str, *, wait_s: float = 0.0) -> SessionRecord:
         """Own a session that is stored, and give it: the first step of resuming it here.
+
+        Args:
+            session_id: of the call that goes on.
+            wait_s: for the lease of a process that died to run out; `KeeperLimits.lease_ttl_s` is enough.
 
         Raises:
             SessionConflictError: another process owns it.
@@ -224,7 +230,7 @@ class SessionKeeper:
             SessionError: it cannot be read.
             StoreUnavailableError: the store is away.
         """
-        lease = await self.store.acquire(session_id, self.holder, self.limits.lease_ttl_s)
+        lease = await self._acquire(session_id, self._clock() + wait_s)
         try:
             record = await self.store.load(session_id)
         except BaseException:
@@ -234,6 +240,15 @@ class SessionKeeper:
         kept.lease = lease
         kept.is_lost = False
         return record
+
+    async def _acquire(self, session_id: str, until_s: float) -> Lease:
+        while True:
+            try:
+                return await self.store.acquire(session_id, self.holder, self.limits.lease_ttl_s)
+            except SessionConflictError:
+                if self._clock() >= until_s:
+                    raise
+            await asyncio.sleep(TAKE_INTERVAL_S)
 
     async def flush(self, session_id: str, timeout_s: float) -> bool:
         """Have all that was told of a session stored now; False when that did not succeed in time."""

@@ -95,6 +95,7 @@ class RedisStore:
         self._redis, self._closing = connect(url)
         self._kept_ms = max(1, int(retention_s * 1000))
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._under_way: set[asyncio.Task[Any]] = set()
         self._counters: Counter[str] = Counter()
         self._trouble = ""
         self._is_closed = False
@@ -116,6 +117,10 @@ class RedisStore:
         if self._is_closed:
             return
         self._is_closed = True
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=CLOSE_TIMEOUT_S)
+        for asking in self._under_way:
+            asking.cancel()
         for close in self._closing:
             try:
                 async with asyncio.timeout(CLOSE_TIMEOUT_S):
@@ -128,17 +133,32 @@ class RedisStore:
     async def _ask(self, ask: Callable[[], Awaitable[T]], *, is_write: bool = False) -> T:
         if self._is_closed:
             raise StoreUnavailableError("redis", "it is closed", retryable=False)
+        asking = asyncio.create_task(self._in_turn(ask))
+        self._under_way.add(asking)
+        asking.add_done_callback(self._ended)
+        # Not cancelled when it takes too long: redis-py may lose a connection that is cancelled on its way
+        # back to the pool. It ends by the client's own deadlines.
+        if not (await asyncio.wait({asking}, timeout=ANSWER_TIMEOUT_S))[0]:
+            raise self._told(TimeoutError())
         try:
-            async with asyncio.timeout(ANSWER_TIMEOUT_S), self._free:
-                answer = await ask()
+            answer = asking.result()
         except (RedisError, OSError, asyncio.IncompleteReadError) as error:
-            raise await self._told(error) from None
+            raise self._told(error) from None
         if self._trouble and (is_write or self._trouble not in ("full", "read_only")):
             logger.warning("sessions: redis answers again")
             self._trouble = ""
         return answer
 
-    async def _told(self, error: Exception) -> StoreUnavailableError:
+    async def _in_turn(self, ask: Callable[[], Awaitable[T]]) -> T:
+        async with self._free:
+            return await ask()
+
+    def _ended(self, asking: asyncio.Task[Any]) -> None:
+        self._under_way.discard(asking)
+        if not asking.cancelled():
+            asking.exception()  # somebody may have stopped waiting for it
+
+    def _told(self, error: Exception) -> StoreUnavailableError:
         trouble = _trouble(error)
         if trouble != self._trouble:
             # The error's text may quote what was to be written, or where it was to go.

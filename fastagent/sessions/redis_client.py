@@ -4,6 +4,7 @@ A call never waits for Redis, and what waits behind it (`SessionKeeper`) has ret
 would only add up: ten of them stall for 7 s on a frozen server.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
@@ -88,9 +89,7 @@ def _by_sentinels(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
     if not service or not hosts:
         raise ValueError
     # Sentinels are asked with the same options: left alone, each would be asked ten times.
-    sentinel = Sentinel(  # type: ignore[no-untyped-call]
-        [_address(host) for host in hosts.split(",")], sentinel_kwargs=_options(), **_options()
-    )
+    sentinel = _Sentinels([_address(host) for host in hosts.split(",")], _options)
     client: Redis = sentinel.master_for(
         unquote(service),
         db=_database(database),
@@ -99,6 +98,24 @@ def _by_sentinels(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
         max_connections=CONNECTIONS_MAX,
     )
     return client, (client.aclose, sentinel.aclose)
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that are asked once for all who want to know.
+
+    Questions at the same time would each reorder redis-py's one list of sentinels, and lose some of them.
+    """
+
+    def __init__(self, addresses: list[tuple[str, int]], options: Callable[[], dict[str, Any]]) -> None:
+        super().__init__(addresses, sentinel_kwargs=options(), **options())  # type: ignore[no-untyped-call]
+        self._asking: asyncio.Task[tuple[str, int]] | None = None
+
+    async def discover_master(self, service_name: str) -> tuple[str, int]:
+        """Where the master is."""
+        if self._asking is None or self._asking.done():
+            self._asking = asyncio.create_task(super().discover_master(service_name))
+        # Whoever gives up waiting must not end it for the others.
+        return await asyncio.shield(self._asking)
 
 
 def _address(host: str) -> tuple[str, int]:

@@ -28,12 +28,13 @@ class RedisServer:
         self.directory = Path(tempfile.mkdtemp(prefix="fastagent-redis-"))
         self.port = port or free_port()
         self.url = f"redis://{LOOPBACK}:{self.port}"
+        self.socket_path = self.directory / "redis.sock"
         self._config = self.directory / "redis.conf"
         self._config.write_text(sentinel)
         words = [found, str(self._config), *(["--sentinel"] if sentinel else [])]
         words += ["--port", str(self.port), "--bind", LOOPBACK, "--dir", str(self.directory)]
         if not sentinel:
-            words += ["--save", "", "--appendonly", "no"]
+            words += ["--save", "", "--appendonly", "no", "--unixsocket", str(self.socket_path)]
         self._words = [*words, *options]
         self.start()
 

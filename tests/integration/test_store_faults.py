@@ -10,6 +10,7 @@ import pytest
 from fastagent.errors import ConfigurationError, SessionNotFoundError, StoreUnavailableError
 from fastagent.sessions import KeeperLimits, MemoryStore, SessionKeeper, SqliteStore, open_store
 from fastagent.sessions.redis import RedisStore
+from fastagent.sessions.redis_client import connect
 from tests.integration.redis_server import LOOPBACK, RedisServer
 from tests.integration.stores import HERE, LONG_S, THERE, lines, record, until
 
@@ -80,7 +81,7 @@ async def calls_on(url, *, lease_ttl_s=LONG_S):
         await store.close()
 
 
-def test_a_frozen_server_fails_at_once_and_calls_go_on(server):
+def test_a_frozen_server_fails_at_once_and_calls_go_on(server, record_property):
     async def main():
         async with calls_on(server.url) as calls:
             await calls.talk_for(0.2)
@@ -98,6 +99,9 @@ def test_a_frozen_server_fails_at_once_and_calls_go_on(server):
             finally:
                 server.thaw()
             await calls.check_all_stored()
+            record_property(
+                "loop_pause_p99_ms", round(calls.pauses_s[len(calls.pauses_s) * 99 // 100] * 1e3, 2)
+            )
             assert calls.keeper.store.health.is_available
 
     asyncio.run(main())
@@ -283,15 +287,14 @@ def test_a_server_that_is_not_there_yet_is_no_error(server):
     asyncio.run(main())
 
 
-def test_passwords_and_unix_sockets_are_understood(tmp_path):
-    socket_path = f"/tmp/fastagent-{tmp_path.parent.name[-20:]}-{time.monotonic_ns()}.sock"
-    server = RedisServer("--requirepass", "pass/word", "--unixsocket", socket_path)
+def test_passwords_and_unix_sockets_are_understood():
+    server = RedisServer("--requirepass", "pass/word")
     try:
 
         async def main():
             for url in (
                 f"redis://:pass%2Fword@{LOOPBACK}:{server.port}/1",
-                f"unix://{socket_path}?db=1&password=pass/word",
+                f"unix://{server.socket_path}?db=1&password=pass/word",
             ):
                 store = await open_store(url)
                 await store.acquire("call", HERE, LONG_S)
@@ -303,6 +306,32 @@ def test_passwords_and_unix_sockets_are_understood(tmp_path):
         asyncio.run(main())
     finally:
         server.close()
+
+
+def test_sentinels_are_asked_once_for_all_who_want_to_know(monkeypatch):
+    asked = 0
+
+    async def discover(self, service_name):
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0.02)
+        return LOOPBACK, asked
+
+    monkeypatch.setattr("redis.asyncio.sentinel.Sentinel.discover_master", discover)
+
+    async def main():
+        client, closing = connect("redis+sentinel://host:1,host:2,host:3/calls")
+        sentinels = client.connection_pool.sentinel_manager
+        waiting = [asyncio.create_task(sentinels.discover_master("calls")) for _ in range(20)]
+        await asyncio.sleep(0)
+        waiting[0].cancel()
+        found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert found[1:] == [(LOOPBACK, 1)] * 19
+        assert await sentinels.discover_master("calls") == (LOOPBACK, 2)
+        for close in closing:
+            await close()
+
+    asyncio.run(main())
 
 
 def test_calls_outlive_a_failover(record_property):
@@ -343,6 +372,44 @@ def test_calls_outlive_a_failover(record_property):
     finally:
         for one in servers:
             one.close()
+
+
+def test_a_late_place_in_the_index_does_not_undo_a_newer_one(server):
+    async def main():
+        store = RedisStore(server.url)
+        lease = await store.acquire("call", HERE, LONG_S)
+        await store.save(record("call", status="ended"), lease)
+        await store._index(record("call", status="live"), 1)
+        # Asked without the store, which would put it right.
+        assert await store._redis.zcard("fastagent:{index}:status:live") == 0
+        assert await store._redis.zcard("fastagent:{index}:status:ended") == 1
+        await store.close()
+
+    asyncio.run(main())
+
+
+def test_a_save_keeps_the_transcript_as_long_as_the_session(server):
+    async def main():
+        store = RedisStore(server.url)
+        lease = await store.acquire("call", HERE, LONG_S)
+        await store.append_transcript("call", lines(1), lease)
+        await store._redis.pexpire("fastagent:{call}:lines", 5_000)
+        await store.save(record("call"), lease)
+        assert await store._redis.pttl("fastagent:{call}:lines") > 1_000_000
+        await store.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("url", ["redis://host", "unix:///socket", "redis+sentinel://host/calls"])
+def test_nothing_is_tried_twice_behind_our_back(url):
+    pool = connect(url)[0].connection_pool
+    options = [pool.connection_kwargs]
+    if "sentinel" in url:
+        options += [one.connection_pool.connection_kwargs for one in pool.sentinel_manager.sentinels]
+    for given in options:
+        assert given["retry"].get_retries() == 0
+        assert given["socket_timeout"] == given["socket_connect_timeout"] == 0.25
 
 
 async def is_empty(store) -> bool:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import (
     Bundle,
     RuleBasedStateMachine,
-    consumes,
     invariant,
     multiple,
     rule,
@@ -130,7 +129,7 @@ class Comparison(RuleBasedStateMachine):
     def renew(self, lease, ttl_s):
         self.both(lambda store: store.renew(lease, ttl_s))
 
-    @rule(lease=consumes(leases))
+    @rule(lease=leases)
     def release(self, lease):
         self.both(lambda store: store.release(lease))
 

@@ -285,6 +285,19 @@ def test_taking_what_is_not_there_owns_nothing():
     run(test)
 
 
+def test_taking_waits_for_the_lease_of_a_dead_process():
+    async def test(keeper, store, lost):
+        lease = await store.acquire("call", "dead", 0.25)
+        await store.save(record(3), lease)
+        with pytest.raises(SessionConflictError):
+            await keeper.take("call")
+        assert (await keeper.take("call", wait_s=TIMEOUT_S)).turn_count == 3
+        with pytest.raises(SessionConflictError):
+            await store.save(record(4), lease)
+
+    run(test)
+
+
 def test_a_session_taken_again_here_goes_on_with_the_new_lease():
     async def test(keeper, store, lost):
         keeper.put(record(1))

@@ -351,13 +351,18 @@ def test_leases_of_an_earlier_boot_are_void_and_the_wall_clock_moves_none(tmp_pa
         return {"clock": BootClock(name, lambda: now_s), "wall_clock": lambda: wall[0]}
 
     async def acquire(store):
-        return await store.acquire("call", "here", LONG_S)
+        lease = await store.acquire("call", "here", LONG_S)
+        await store.save(record(caller_key="c"), lease)
 
     async def refused(store):
+        assert await store.find_interrupted("c") is None
+        assert await store.reclaim() == 0
         with pytest.raises(SessionConflictError):
             await store.acquire("call", "there", LONG_S)
 
     async def taken(store):
+        assert await store.find_interrupted("c") is not None
+        assert await store.reclaim() == 1
         assert (await store.acquire("call", "there", LONG_S)).fence == 2
 
     run(path, acquire, **of_boot("one", 100.0))
@@ -393,12 +398,17 @@ def test_directory_that_cannot_be_made_is_unavailable(tmp_path):
 
 
 def test_slow_disk_ends_the_wait_not_the_loop(tmp_path, monkeypatch):
-    monkeypatch.setattr("fastagent.sessions.sqlite_thread.WORK_TIMEOUT_S", 0.05)
-    gate = threading.Event()
+    gate, at_gate = threading.Event(), threading.Event()
+
+    def wait_at_gate(connection):
+        at_gate.set()
+        return gate.wait(30)
 
     async def test(store):
         lease = await store.acquire("call", "here", LONG_S)
-        stuck = asyncio.create_task(store._thread.read(lambda connection: gate.wait(30), timeout_s=30))
+        monkeypatch.setattr("fastagent.sessions.sqlite_thread.WORK_TIMEOUT_S", 0.05)
+        stuck = asyncio.create_task(store._thread.read(wait_at_gate, timeout_s=30))
+        assert await asyncio.to_thread(at_gate.wait, 30)
         with pytest.raises(StoreUnavailableError, match="longer"):
             await store.save(record(), lease)
         gate.set()
