@@ -126,7 +126,7 @@ class Call:
         self._model = ModelKeeper(
             self,
             services.connector,
-            services.watch,
+            services.model_watch,
             attempts=settings.model_connect_attempts,
             retry_s=settings.model_connect_timeout_s,
             frame_times=self._frame_times,

@@ -163,7 +163,7 @@ class ModelKeeper:
         """Put a new session in the old one's place, between two messages."""
         self.leave()
         self.socket = socket
-        self._watch.add(socket.leg)
+        self._watch.add(socket.leg, is_stuck=socket.is_stuck)
         expires = socket.session.expires_at_unix_s if socket.session is not None else None
         self._call.model_opened(expires - time.time() if expires else None)
         socket.attach(

@@ -43,6 +43,9 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a function's thread that only computes may keep the interpreter from the loop; Python's own 5 ms
 are a quarter of a frame."""
 
+MODEL_WATCH_S = 0.25
+"""How often sessions with the model are looked at."""
+
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
 
@@ -93,6 +96,12 @@ class Service:
                 ping_timeout_s=settings.ping_timeout_s,
                 counters=self.counters,
             ),
+            LegWatch(
+                ping_interval_s=settings.model_ping_interval_s,
+                ping_timeout_s=settings.model_ping_timeout_s,
+                look_every_s=MODEL_WATCH_S,
+                counters=self.counters,
+            ),
             self.counters,
             tuple(observers),
             _ears(settings),
@@ -131,6 +140,7 @@ class Service:
         """Stop the shared timers, have the journals kept and the recordings published."""
         self.services.tick.close()
         self.services.watch.close()
+        self.services.model_watch.close()
         await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)

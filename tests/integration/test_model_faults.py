@@ -433,7 +433,7 @@ def test_stalled_model_is_noticed_by_its_silence() -> None:
         second = await scene.model.session(1)
         await talk(phone, second)
 
-    run(scenario, ping_interval_s=0.2, ping_timeout_s=0.2)
+    run(scenario, model_ping_interval_s=0.2, model_ping_timeout_s=0.2)
 
 
 # The session comes to its limit
