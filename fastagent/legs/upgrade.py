@@ -86,3 +86,6 @@ async def open_leg(leg: Leg, request: UpgradeRequest, *, timeout_s: float, max_m
     except OSError as error:
         reason = f"connection failed: {type(error).__name__}"
         raise LegConnectError("model", reason, retryable=True) from None
+    if not leg.last_received:
+        # picows calls a connection that ends during its handshake a success.
+        raise LegConnectError("model", "connection lost during the upgrade", retryable=True)
