@@ -271,8 +271,8 @@ class ModelConnector:
                             return one.result()
                         except (LegError, RealtimeError) as error:
                             pause_s = max(pause_s, self._pause_after(error, begun))
-                            is_last = not error.retryable or (begun == self._attempts and not tries)
-                            if is_last or time.monotonic() + pause_s >= deadline:
+                            is_late = time.monotonic() + pause_s >= deadline
+                            if not error.retryable or (not tries and (is_late or begun == self._attempts)):
                                 status = error.status if isinstance(error, LegConnectError) else None
                                 raise LegConnectError(
                                     "model", str(error), retryable=error.retryable, status=status

@@ -14,9 +14,9 @@
 In front of the server (``FaultProxy(server.audiocodes_url)``) it breaks carriers' sockets in the same way.
 
 Faults come by hand, or by plan: so long after the upgrade, after so many messages of one way, or at a random
-moment within a time. Randomness is seeded, so that a run that found something can be repeated. What may
-become of single messages (delay, loss, copies, order, bits, throughput) is a `Shape`, one for each way. Messages are
-passed on byte for byte otherwise: masks, fragments and control frames are the peers' own.
+moment within a time. Randomness is seeded, so that a run that found something can be repeated. A `Shape` for
+each way says what may become of single messages: delay, loss, copies, order, bits, throughput. Otherwise they
+are passed on byte for byte: masks, fragments and control frames are the peers' own.
 
 ``ws://`` only.
 """
@@ -297,8 +297,8 @@ class FaultProxy:
             head = await _read_head(reader)
             self.upgrades += 1
             opening = self._openings.popleft() if self._openings else _Opening()
-            if opening.delay_s:
-                await asyncio.sleep(opening.delay_s)
+            if opening.delay_s and await _leaves_within(reader, opening.delay_s):
+                return
             if opening.is_reset:
                 _reset(writer)
                 return
@@ -337,6 +337,16 @@ class FaultProxy:
 
 async def _read_head(reader: asyncio.StreamReader) -> bytes:
     return await reader.readuntil(b"\r\n\r\n")
+
+
+async def _leaves_within(reader: asyncio.StreamReader, delay_s: float) -> bool:
+    """Wait; tell whether the client went away meanwhile. It has nothing to say before the answer."""
+    try:
+        async with asyncio.timeout(delay_s):
+            await reader.read()
+    except TimeoutError:
+        return False
+    return True
 
 
 def _refusal(status: int, retry_after: str | None) -> bytes:
