@@ -76,6 +76,10 @@ class Settings:
     """From an open carrier socket to its first session message."""
     resume_grace_s: float = field(default=60.0, metadata=_variable("FASTAGENT_RESUME_GRACE_SECONDS"))
     """How long a call whose carrier socket was lost waits to be resumed."""
+    no_media_prompt_s: float = field(default=15.0, metadata=_variable("FASTAGENT_NO_MEDIA_PROMPT_SECONDS"))
+    """Without a sound from a caller's open stream, silence included: the bot asks whether they are there."""
+    no_media_hang_up_s: float = field(default=30.0, metadata=_variable("FASTAGENT_NO_MEDIA_HANG_UP_SECONDS"))
+    """The same for longer: the call ends."""
     max_call_s: float = field(default=3600.0, metadata=_variable("FASTAGENT_MAX_CALL_SECONDS"))
     drain_timeout_s: float = field(default=10.0, metadata=_variable("FASTAGENT_DRAIN_TIMEOUT_SECONDS"))
     """What running calls get to end after a request to stop."""

@@ -1,6 +1,6 @@
 """The faults: each row does one thing to one call and says what became of it.
 
-Numbers are those of the fault matrix in `README.md`; letters tell variants of a row apart.
+Numbers are those of the table in `benches/README.md`; what follows the hyphen tells variants apart.
 """
 
 import asyncio

@@ -23,6 +23,7 @@ from fastagent.bridge.commands import Command
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
 from fastagent.call.media import CallMedia
+from fastagent.call.missing_media import MissingMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.model_settings import session_settings
 from fastagent.call.observer import CallSummary, Observers
@@ -130,6 +131,13 @@ class Call:
             attempts=settings.model_connect_attempts,
             retry_s=settings.model_connect_timeout_s,
             frame_times=self._frame_times,
+        )
+        self._missing_media = MissingMedia(
+            lambda: self._media.uplink.messages,
+            prompt_s=settings.no_media_prompt_s,
+            give_up_s=settings.no_media_hang_up_s,
+            on_missing=self._ask_for_media,
+            on_gone=self._give_up_media,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -282,6 +290,9 @@ class Call:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
+            self._missing_media.begin()
+        elif isinstance(event, carrier.CallerStreamStopped):
+            self._missing_media.end()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
@@ -293,6 +304,7 @@ class Call:
 
     def _leave_carrier(self) -> None:
         socket, self._carrier = self._carrier, None
+        self._missing_media.end()
         if socket is None:
             return
         socket.on_event, socket.on_lost = _ignore, _ignore
@@ -363,6 +375,15 @@ class Call:
         self._media.join(carrier_leg, model_leg)
 
     # Media
+
+    def _ask_for_media(self) -> None:
+        self._counters.note("media_missing")
+        note = "No sound has come from the caller's line for a while. Ask whether they are still there."
+        self._do(self._bridge.announce(note, time.monotonic()))
+
+    def _give_up_media(self) -> None:
+        self._counters.note("media_gone")
+        self.hang_up("no media")
 
     def _heard(self, news: list[News]) -> None:
         """What our own ears found."""
