@@ -43,6 +43,8 @@ BACKOFF_LIMIT_S = 8.0
 SECOND_TRY_S = 2.0
 """A try that takes this long gets another beside it; the first session of the two is taken."""
 EARLY_EVENTS_MAX = 256
+READ_BYTES_MAX = 262_144
+"""The longest event that is parsed. Audio is not: it may be as long as the socket takes."""
 ANSWER_LIMIT_S = 4.0
 """From a response that is due to its first event; a session that says nothing at all meanwhile is stuck."""
 PROGRESS_LIMIT_S = 10.0
@@ -154,6 +156,8 @@ class ModelSocket:
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode and pass on; the first event opens the session."""
         try:
+            if len(data) > READ_BYTES_MAX:
+                raise MalformedMessageError("model", f"longer than {READ_BYTES_MAX} bytes")
             events = self.codec.receive(data)
         except MalformedMessageError as error:
             self._counters.note("model_malformed")

@@ -2,7 +2,9 @@
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 __all__ = ["BearerTokens"]
 
@@ -22,10 +24,14 @@ class BearerTokens:
         """Anyone may connect."""
         return not self._digests
 
-    def admits(self, authorization: str | None) -> bool:
-        """The ``Authorization`` header holds one of the tokens, or the door is open."""
+    def admits(self, authorization: str | None, origin: str | None = None) -> bool:
+        """The ``Authorization`` header holds one of the tokens, or the door is open.
+
+        An open door is not open to web pages of other sites: a browser on this machine would let any of them
+        through, and says so in ``origin``.
+        """
         if self.is_open:
-            return True
+            return origin is None or _is_local(origin)
         scheme, _, token = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
             return False
@@ -36,3 +42,11 @@ class BearerTokens:
             return False
         # Every digest is compared, so that the time does not tell which one matched.
         return any([hmac.compare_digest(digest, presented) for digest in self._digests])  # noqa: C419
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        host = urlsplit(origin).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

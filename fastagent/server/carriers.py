@@ -27,13 +27,13 @@ def audiocodes_routes(
     """The bot URL of AudioCodes VoiceAI Connect: a WebSocket per call, and the HTTP connectivity check."""
 
     async def check(request: Request) -> Response:
-        if not tokens.admits(request.headers.get("authorization")):
+        if not tokens.admits(request.headers.get("authorization"), request.headers.get("origin")):
             services.counters.note("http_unauthorized")
             return PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
         return Response(CONNECTIVITY_REPLY, media_type="application/json")
 
     async def call(websocket: WebSocket) -> None:
-        if not tokens.admits(websocket.headers.get("authorization")):
+        if not tokens.admits(websocket.headers.get("authorization"), websocket.headers.get("origin")):
             services.counters.note("upgrades_unauthorized")
             refusal = PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
             await websocket.send_denial_response(refusal)

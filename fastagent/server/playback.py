@@ -168,7 +168,7 @@ class _Door:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
 
     def _admit(self, request: Request) -> None:
-        if not self._tokens.admits(request.headers.get("authorization")):
+        if not self._tokens.admits(request.headers.get("authorization"), request.headers.get("origin")):
             self._counters.note("http_unauthorized")
             raise Problem(
                 HTTPStatus.UNAUTHORIZED,

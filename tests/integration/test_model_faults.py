@@ -580,7 +580,15 @@ def test_strange_event_changes_nothing(event: dict[str, Any]) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("message", [b"", b"not json", b"[]", b"{}", b'{"type":5}', b'{"type":"x"', b"null"])
+TOO_LONG = b'{"type":"response.done","response":[' + b"{}," * (100 << 10) + b"{}]}"
+"""Would hold the loop up, were it parsed."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"not json", b"[]", b"{}", b'{"type":5}', b'{"type":"x"', b"null", TOO_LONG],
+    ids=lambda message: message[:10].decode() + str(len(message)),
+)
 def test_message_that_is_no_event_is_counted_and_survived(message: bytes) -> None:
     async def scenario(scene: Scene) -> None:
         phone, session, _ = await scene.call()

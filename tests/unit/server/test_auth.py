@@ -59,3 +59,20 @@ def test_character_that_cannot_stand_in_a_header_matches_nothing():
 
 def test_tokens_are_not_kept_in_clear():
     assert TOKEN not in repr(vars(BearerTokens([TOKEN])))
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://example.org", "http://localhost.example.org:8000", "null", "", "http://["]
+)
+def test_open_door_is_closed_to_pages_of_other_sites(origin):
+    assert not BearerTokens(()).admits(None, origin)
+
+
+@pytest.mark.parametrize("origin", [None, "http://localhost:8000", "http://127.0.0.1:3000", "http://[::1]"])
+def test_open_door_is_open_to_programs_and_local_pages(origin):
+    assert BearerTokens(()).admits(None, origin)
+
+
+def test_token_opens_from_any_page():
+    token = "a-token-that-is-long-enough"
+    assert BearerTokens((token,)).admits(f"Bearer {token}", "https://example.org")
