@@ -117,6 +117,10 @@ class Settings:
     model_ping_timeout_s: float = field(
         default=2.0, metadata=_variable("FASTAGENT_MODEL_PING_TIMEOUT_SECONDS")
     )
+    model_answer_timeout_s: float = field(
+        default=4.0, metadata=_variable("FASTAGENT_MODEL_ANSWER_TIMEOUT_SECONDS")
+    )
+    """How long a session with the model may owe a response and say nothing; then it is replaced."""
     model_session_limit_s: float = field(
         default=3000.0, metadata=_variable("FASTAGENT_MODEL_SESSION_LIMIT_SECONDS")
     )

@@ -196,7 +196,7 @@ class Stage:
         session = await self._dial(phone, self.carrier_proxy.url)
         call = self.server.service.switchboard.find(phone.line.conversation_id)
         assert call is not None
-        carrier, model = self.carrier_proxy.connections[-1], self.model_proxy.connections[-1]
+        carrier, model = self.carrier_proxy.connections[-1], self.model_proxy.open_connections[-1]
         self._victims.append(Victim(phone, session, carrier, model, call))
         return self._victims[-1]
 

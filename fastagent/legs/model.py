@@ -45,19 +45,23 @@ SECOND_TRY_S = 2.0
 EARLY_EVENTS_MAX = 256
 READ_BYTES_MAX = 262_144
 """The longest event that is parsed. Audio is not: it may be as long as the socket takes."""
-ANSWER_LIMIT_S = 4.0
-"""From a response that is due to its first event; a session that says nothing at all meanwhile is stuck."""
 PROGRESS_LIMIT_S = 10.0
-"""The longest silence within a response."""
+"""The longest silence within a response, or longer where a response may take longer to begin."""
 
 
 class ModelSocket:
     """One session with the model, with its codec.
 
     Until `attach` is called, events are kept in order.
+
+    Args:
+        answer_limit_s: from a response that is due to its first event; a session that says nothing at all
+            meanwhile is stuck.
     """
 
-    def __init__(self, codec: RealtimeCodec, leg: Leg, counters: Counters) -> None:
+    def __init__(
+        self, codec: RealtimeCodec, leg: Leg, counters: Counters, *, answer_limit_s: float = 4.0
+    ) -> None:
         self.codec = codec
         self.leg = leg
         self.session: SessionCreated | None = None
@@ -69,6 +73,7 @@ class ModelSocket:
         self._early: list[ModelEvent] = []
         self._is_abandoned = False
         self._answers_turns = False
+        self._answer_limit_s = answer_limit_s
         self._due_since: float | None = None
         """When a response became due that has not begun."""
         self._running_since: float | None = None
@@ -115,9 +120,10 @@ class ModelSocket:
     def is_stuck(self, now: float) -> bool:
         """The session owes a response, or the rest of one, and says nothing; pongs are no sign of life."""
         if self._running_since is not None:
-            return now - max(self._running_since, self.leg.last_message) > PROGRESS_LIMIT_S
+            limit_s = max(PROGRESS_LIMIT_S, self._answer_limit_s)
+            return now - max(self._running_since, self.leg.last_message) > limit_s
         if self._due_since is not None:
-            return now - max(self._due_since, self.leg.last_message) > ANSWER_LIMIT_S
+            return now - max(self._due_since, self.leg.last_message) > self._answer_limit_s
         return False
 
     def _follow(self, event: ModelEvent) -> None:
@@ -217,6 +223,7 @@ class ModelConnector:
         attempts: tries before giving up; the first retry comes after a quarter of a second.
         timeout_s: for the open socket and for ``session.created``, each.
         total_timeout_s: for all tries together, pauses included: a caller hears nothing meanwhile.
+        answer_limit_s: how long a session may owe a response and say nothing.
     """
 
     def __init__(
@@ -229,8 +236,10 @@ class ModelConnector:
         max_message_bytes: int,
         send_cap_bytes: int,
         counters: Counters,
+        answer_limit_s: float = 4.0,
     ) -> None:
         self._request = request
+        self._answer_limit_s = answer_limit_s
         self._attempts = attempts
         self._timeout_s = timeout_s
         self._total_timeout_s = total_timeout_s
@@ -302,7 +311,7 @@ class ModelConnector:
     async def _connect_once(self) -> ModelSocket:
         codec = RealtimeCodec(dialect_for(self._request.url))
         leg = Leg(None, max_message_bytes=self._max_message_bytes, send_cap_bytes=self._send_cap_bytes)
-        socket = ModelSocket(codec, leg, self._counters)
+        socket = ModelSocket(codec, leg, self._counters, answer_limit_s=self._answer_limit_s)
         leg.handler = socket
         try:
             await open_leg(

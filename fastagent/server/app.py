@@ -31,7 +31,7 @@ from fastagent.server.clip_library import ClipLibrary
 from fastagent.server.journals import Journals
 from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
-from fastagent.settings import Settings
+from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
 from fastagent.tools.mcp import McpPool
 from fastagent.wire.events import SessionOffered
@@ -45,6 +45,8 @@ are a quarter of a frame."""
 
 MODEL_WATCH_S = 0.25
 """How often sessions with the model are looked at."""
+LOCAL_ANSWER_TIMEOUT_S = 30.0
+"""The embedded engine may be slow on a busy machine; that it is gone is told by the kernel, at once."""
 
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
@@ -78,6 +80,7 @@ class Service:
         self._first = agents[0]
         for agent in agents:
             self.journals.prepare(agent)
+        is_local = settings.realtime_url == LOCAL_REALTIME
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
             attempts=settings.model_connect_attempts,
@@ -86,6 +89,7 @@ class Service:
             max_message_bytes=settings.max_model_message_bytes,
             send_cap_bytes=settings.send_cap_bytes,
             counters=self.counters,
+            answer_limit_s=LOCAL_ANSWER_TIMEOUT_S if is_local else settings.model_answer_timeout_s,
         )
         self.services = CallServices(
             settings,
@@ -97,8 +101,8 @@ class Service:
                 counters=self.counters,
             ),
             LegWatch(
-                ping_interval_s=settings.model_ping_interval_s,
-                ping_timeout_s=settings.model_ping_timeout_s,
+                ping_interval_s=settings.ping_interval_s if is_local else settings.model_ping_interval_s,
+                ping_timeout_s=settings.ping_timeout_s if is_local else settings.model_ping_timeout_s,
                 look_every_s=MODEL_WATCH_S,
                 counters=self.counters,
             ),
