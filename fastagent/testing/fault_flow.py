@@ -105,7 +105,7 @@ class Flow:
         try:
             while (frame := await self._next()) is not None:
                 await self._take(frame)
-            self._let_go()
+            await self._let_go()
             await self._queue.put(None)
             await sender
         finally:
@@ -146,24 +146,35 @@ class Flow:
         if self._held is None and self._happens(shape.reorder):
             self.reordered += 1
             self._held = frame.data
-            self._held_until = asyncio.get_running_loop().call_later(REORDER_LIMIT_S, self._let_go)
+            self._hold_on()
             return
         await self._put(frame.data)
         if self._happens(shape.duplicate):
             self.duplicated += 1
             await self._put(frame.data)
-        self._let_go()
+        await self._let_go()
 
     def _happens(self, chance: float) -> bool:
         return chance > 0 and self._chance.random() < chance
 
-    def _let_go(self) -> None:
-        held, self._held = self._held, None
+    def _hold_on(self) -> None:
+        """Wait for the message that the held one is to come behind, but not for long."""
+        self._held_until = asyncio.get_running_loop().call_later(REORDER_LIMIT_S, self._let_go_late)
+
+    def _let_go_late(self) -> None:
+        if self._queue.full():
+            self._hold_on()
+        elif self._held is not None:
+            held, self._held = self._held, None
+            self._queue.put_nowait((self._due_s(), held))
+
+    async def _let_go(self) -> None:
         if self._held_until is not None:
             self._held_until.cancel()
             self._held_until = None
-        if held is not None and not self._queue.full():
-            self._queue.put_nowait((self._due_s(), held))
+        if self._held is not None:
+            held, self._held = self._held, None
+            await self._put(held)
 
     async def _put(self, data: bytes) -> None:
         await self._queue.put((self._due_s(), data))
