@@ -27,6 +27,7 @@ from fastagent.call.desk import AgentDesk
 from fastagent.call.gauge import CallGauge
 from fastagent.call.keeping import CallKeeping
 from fastagent.call.media import CallMedia
+from fastagent.call.missing_media import MissingMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.observer import CallSummary, Observers
 from fastagent.call.recorder import CallRecorder
@@ -141,7 +142,7 @@ class Call:
         self._model = ModelKeeper(
             self,
             services.connector,
-            services.watch,
+            services.model_watch,
             attempts=settings.model_connect_attempts,
             retry_s=settings.model_connect_timeout_s,
             frame_times=self._model_times,
@@ -153,6 +154,13 @@ class Call:
             legs=self._legs,
             carrier_times=self._carrier_times,
             model_times=self._model_times,
+        )
+        self._missing_media = MissingMedia(
+            lambda: self._media.uplink.messages,
+            prompt_s=settings.no_media_prompt_s,
+            give_up_s=settings.no_media_limit_s,
+            on_missing=self._ask_for_media,
+            on_gone=self._give_up_media,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -372,6 +380,9 @@ class Call:
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
             self._gauge.caller_restarted()
+            self._missing_media.begin()
+        elif isinstance(event, carrier.CallerStreamStopped):
+            self._missing_media.end()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
@@ -384,6 +395,7 @@ class Call:
 
     def _leave_carrier(self) -> None:
         socket, self._carrier = self._carrier, None
+        self._missing_media.end()
         if socket is None:
             return
         socket.on_event, socket.on_lost = _ignore, _ignore
@@ -462,6 +474,15 @@ class Call:
         self._media.join(*self._legs())
 
     # Media
+
+    def _ask_for_media(self) -> None:
+        self._counters.note("media_missing")
+        note = "No sound has come from the caller's line for a while. Ask whether they are still there."
+        self._do(self._bridge.announce(note, time.monotonic()))
+
+    def _give_up_media(self) -> None:
+        self._counters.note("media_gone")
+        self.hang_up("no media")
 
     def _heard(self, news: list[News]) -> None:
         """What our own ears found."""

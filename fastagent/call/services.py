@@ -25,6 +25,8 @@ class CallServices:
     connector: ModelConnector
     tick: PlayoutTick
     watch: LegWatch
+    model_watch: LegWatch
+    """Sharper than the carriers': a model that is gone is to be noticed within a sentence."""
     counters: Counters
     observers: tuple[CallObserver, ...] = ()
     ears: EarsPlan = NO_EARS

@@ -4,13 +4,17 @@ import logging
 from collections.abc import Callable
 
 from fastagent._native.listener import Leg
-from fastagent.errors import WireError
+from fastagent.errors import MalformedMessageError, WireError
 from fastagent.stats import Counters
 from fastagent.wire.events import CarrierCodec, CarrierCommand, CarrierEvent
 
 __all__ = ["CarrierSocket"]
 
 logger = logging.getLogger("fastagent.carrier")
+
+
+READ_BYTES_MAX = 65_536
+"""The longest message that is parsed. Audio is not: it may be as long as the socket takes."""
 
 
 class CarrierSocket:
@@ -49,6 +53,8 @@ class CarrierSocket:
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode, acknowledge, pass on."""
         try:
+            if len(data) > READ_BYTES_MAX:
+                raise MalformedMessageError("carrier", f"longer than {READ_BYTES_MAX} bytes")
             events = self.codec.receive(data)
         except WireError as error:
             self._bad_messages += 1

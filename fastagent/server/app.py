@@ -38,7 +38,7 @@ from fastagent.server.session_secret import session_secret
 from fastagent.server.stored_call import CallSessions
 from fastagent.server.switchboard import Switchboard
 from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
-from fastagent.settings import Settings
+from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
 from fastagent.telephony.sms import sms_channel
 from fastagent.tools.mcp import McpPool
@@ -50,6 +50,11 @@ __all__ = ["Service", "build_app"]
 SWITCH_INTERVAL_S = 0.0005
 """How long a function's thread that only computes may keep the interpreter from the loop; Python's own 5 ms
 are a quarter of a frame."""
+
+MODEL_WATCH_S = 0.25
+"""How often sessions with the model are looked at."""
+LOCAL_ANSWER_TIMEOUT_S = 30.0
+"""The embedded engine may be slow on a busy machine; that it is gone is told by the kernel, at once."""
 
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
 WORK_CLOSE_TIMEOUT_S = 5.0
@@ -106,6 +111,7 @@ class Service:
         self._first = agents[0]
         for agent in agents:
             self.journals.prepare(agent)
+        is_local = settings.realtime_url == LOCAL_REALTIME
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
             attempts=settings.model_connect_attempts,
@@ -114,6 +120,7 @@ class Service:
             max_message_bytes=settings.max_model_message_bytes,
             send_cap_bytes=settings.send_cap_bytes,
             counters=self.counters,
+            answer_limit_s=LOCAL_ANSWER_TIMEOUT_S if is_local else settings.model_answer_timeout_s,
         )
         self.services = CallServices(
             settings,
@@ -122,6 +129,12 @@ class Service:
             LegWatch(
                 ping_interval_s=settings.ping_interval_s,
                 ping_timeout_s=settings.ping_timeout_s,
+                counters=self.counters,
+            ),
+            LegWatch(
+                ping_interval_s=settings.ping_interval_s if is_local else settings.model_ping_interval_s,
+                ping_timeout_s=settings.ping_timeout_s if is_local else settings.model_ping_timeout_s,
+                look_every_s=MODEL_WATCH_S,
                 counters=self.counters,
             ),
             self.counters,
@@ -190,6 +203,7 @@ class Service:
         self.load_sampler.close()
         self.services.tick.close()
         self.services.watch.close()
+        self.services.model_watch.close()
         await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)

@@ -1,5 +1,6 @@
 """Who may come in: a request's bearer token and address to a credential, or to the reason of a refusal."""
 
+import ipaddress
 import logging
 import math
 import time
@@ -8,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
 from starlette.responses import PlainTextResponse, Response
@@ -50,7 +52,7 @@ class Denial:
         """401, 403 or 429."""
         if self.cause is DenialCause.BLOCKED:
             return 429
-        return 403 if self.cause is DenialCause.SCOPE else 401
+        return 403 if self.cause in (DenialCause.SCOPE, DenialCause.ORIGIN) else 401
 
     @property
     def detail(self) -> str:
@@ -59,6 +61,8 @@ class Denial:
             return "too many wrong credentials"
         if self.cause is DenialCause.SCOPE:
             return "this token does not open this door"
+        if self.cause is DenialCause.ORIGIN:
+            return "this door is closed to pages of other sites"
         return "a bearer token is needed"
 
     @property
@@ -66,7 +70,7 @@ class Denial:
         """What belongs to the status."""
         if self.cause is DenialCause.BLOCKED:
             return {"Retry-After": str(self.retry_after_s)}
-        return {} if self.cause is DenialCause.SCOPE else {"WWW-Authenticate": "Bearer"}
+        return {"WWW-Authenticate": "Bearer"} if self.status == 401 else {}
 
     @property
     def response(self) -> Response:
@@ -139,15 +143,22 @@ class Doorkeeper:
         what a trusted proxy says.
         """
         address = connection.client.host if connection.client is not None else ""
-        found = self.admit(connection.headers.get("authorization"), address, *scopes)
+        headers = connection.headers
+        found = self.admit(headers.get("authorization"), address, *scopes, origin=headers.get("origin"))
         if isinstance(found, Denial):
             self._counters.note(f"auth_refused_{found.cause}")
         return found
 
-    def admit(self, authorization: str | None, address: str, *scopes: Scope) -> Credential | Denial:
-        """The same of a header and an address, without counting."""
+    def admit(
+        self, authorization: str | None, address: str, *scopes: Scope, origin: str | None = None
+    ) -> Credential | Denial:
+        """The same of a header and an address, without counting.
+
+        An open door is not open to web pages of other sites: a browser on this machine would let any of them
+        through, and says so in ``origin``.
+        """
         if self.is_open:
-            return ANYONE
+            return ANYONE if origin is None or _is_local(origin) else Denial(DenialCause.ORIGIN)
         now = self._now()
         visitor = address_key(address), presented_digest(authorization or "") or b""
         blocked_s = self._failures.blocked_for_s(address, now)
@@ -163,3 +174,11 @@ class Doorkeeper:
         if len(self._welcome) > WELCOME_MAX:
             self._welcome.popitem(last=False)
         return found if found.scopes.intersection(scopes) else Denial(DenialCause.SCOPE)
+
+
+def _is_local(origin: str) -> bool:
+    try:
+        host = urlsplit(origin).hostname or ""
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

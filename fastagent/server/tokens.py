@@ -69,6 +69,8 @@ class DenialCause(StrEnum):
     EXPIRED = "expired"
     SCOPE = "scope"
     """A good token that opens other doors."""
+    ORIGIN = "origin"
+    """No token is asked for, and a browser brings a page of another site."""
     BLOCKED = "blocked"
     """Too many wrong ones came from this address."""
 

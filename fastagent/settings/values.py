@@ -198,6 +198,18 @@ class Settings:
     """For all tries to reach the model together; then the call is given up."""
     model_connect_attempts: int = field(default=5, metadata=_variable("FASTAGENT_MODEL_CONNECT_ATTEMPTS"))
     """Most tries to reach the model for one session."""
+    model_ping_interval_s: float = field(
+        default=2.5, metadata=_variable("FASTAGENT_MODEL_PING_INTERVAL_SECONDS")
+    )
+    """Silence after which a session with the model is pinged: callers hear a lost one as silence."""
+    model_ping_timeout_s: float = field(
+        default=2.0, metadata=_variable("FASTAGENT_MODEL_PING_TIMEOUT_SECONDS")
+    )
+    """How long such a ping may go unanswered."""
+    model_answer_timeout_s: float = field(
+        default=4.0, metadata=_variable("FASTAGENT_MODEL_ANSWER_TIMEOUT_SECONDS")
+    )
+    """How long a session with the model may owe a response and say nothing; then it is replaced."""
     model_session_limit_s: float = field(
         default=3000.0, metadata=_variable("FASTAGENT_MODEL_SESSION_LIMIT_SECONDS")
     )

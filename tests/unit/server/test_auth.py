@@ -338,3 +338,23 @@ def test_refusals_are_counted_by_cause_and_answered_by_kind():
         "auth_refused_unknown": 1,
         "auth_refused_blocked": 1,
     }
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://example.org", "http://localhost.example.org:8000", "null", "", "http://["]
+)
+def test_open_door_is_closed_to_pages_of_other_sites(origin):
+    found = House().doors.admit(None, "127.0.0.1", Scope.AUDIOCODES, origin=origin)
+    assert isinstance(found, Denial)
+    assert (found.cause, found.status) == (DenialCause.ORIGIN, 403)
+
+
+@pytest.mark.parametrize("origin", [None, "http://localhost:8000", "http://127.0.0.1:3000", "http://[::1]"])
+def test_open_door_is_open_to_programs_and_local_pages(origin):
+    assert isinstance(House().doors.admit(None, "127.0.0.1", Scope.AUDIOCODES, origin=origin), Credential)
+
+
+def test_token_opens_from_any_page():
+    house = House(audiocodes_tokens=(TOKEN,))
+    found = house.doors.admit(f"Bearer {TOKEN}", "192.0.2.1", Scope.AUDIOCODES, origin="https://example.org")
+    assert isinstance(found, Credential)
