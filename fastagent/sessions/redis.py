@@ -32,7 +32,7 @@ from fastagent.sessions.record import (
     encode_line,
     encode_record,
 )
-from fastagent.sessions.redis_client import CONNECTIONS_MAX, connect
+from fastagent.sessions.redis_client import CONNECTIONS_MAX, SOCKET_TIMEOUT_S, connect
 from fastagent.sessions.redis_scripts import Script
 from fastagent.sessions.store import (
     FENCE_KEPT_S,
@@ -51,8 +51,8 @@ __all__ = ["RedisStore"]
 
 logger = logging.getLogger("fastagent.sessions")
 
-ANSWER_TIMEOUT_S = 1.0
-"""For one step, with finding the master, connecting and waiting for a free connection."""
+STEP_TIMEOUTS = 4
+"""A step (finding the master, connecting, waiting its turn, the answer) may take as many times as long."""
 CLOSE_TIMEOUT_S = 2.0
 LINES_AT_ONCE = 100
 """A script holds up the server, so a long transcript is written in pieces."""
@@ -89,10 +89,14 @@ class RedisStore:
     Args:
         url: see `connect`.
         retention_s: how long a session is kept after its last write.
+        timeout_s: for a connection, and for each answer.
     """
 
-    def __init__(self, url: str, *, retention_s: float = RETENTION_S) -> None:
-        self._redis, self._closing = connect(url)
+    def __init__(
+        self, url: str, *, retention_s: float = RETENTION_S, timeout_s: float = SOCKET_TIMEOUT_S
+    ) -> None:
+        self._redis, self._closing = connect(url, timeout_s)
+        self._step_timeout_s = STEP_TIMEOUTS * timeout_s
         self._kept_ms = max(1, int(retention_s * 1000))
         self._free = asyncio.Semaphore(CONNECTIONS_MAX)
         self._under_way: set[asyncio.Task[Any]] = set()
@@ -138,7 +142,7 @@ class RedisStore:
         asking.add_done_callback(self._ended)
         # Not cancelled when it takes too long: redis-py may lose a connection that is cancelled on its way
         # back to the pool. It ends by the client's own deadlines.
-        if not (await asyncio.wait({asking}, timeout=ANSWER_TIMEOUT_S))[0]:
+        if not (await asyncio.wait({asking}, timeout=self._step_timeout_s))[0]:
             raise self._told(TimeoutError())
         try:
             answer = asking.result()

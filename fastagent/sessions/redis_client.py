@@ -6,6 +6,7 @@ would only add up: ten of them stall for 7 s on a frozen server.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, TypeAlias
 from urllib.parse import unquote, urlsplit
 
@@ -18,7 +19,7 @@ from redis.backoff import NoBackoff
 
 from fastagent.errors import ConfigurationError
 
-__all__ = ["CONNECTIONS_MAX", "SCHEMES", "RedisClient", "connect"]
+__all__ = ["CONNECTIONS_MAX", "SCHEMES", "SOCKET_TIMEOUT_S", "RedisClient", "connect"]
 
 SOCKET_TIMEOUT_S = 0.25
 """For a connection, and for each answer."""
@@ -28,10 +29,11 @@ SENTINEL_PORT = 26_379
 SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 
 RedisClient: TypeAlias = Redis | RedisCluster
+Options: TypeAlias = Callable[[], dict[str, Any]]
 Close: TypeAlias = Callable[[], Awaitable[Any]]
 
 
-def connect(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
+def connect(url: str, timeout_s: float = SOCKET_TIMEOUT_S) -> tuple[RedisClient, tuple[Close, ...]]:
     """Make the client of a URL, and what closes it; nothing is connected yet.
 
     - ``redis://[user:password@]host[:port][/db]``, ``rediss://…`` with TLS, ``unix://path[?db=…]``
@@ -47,7 +49,7 @@ def connect(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
         scheme = urlsplit(url).scheme
         if scheme not in SCHEMES:
             raise ValueError
-        return make.get(scheme, _of_server)(url)
+        return make.get(scheme, _of_server)(url, partial(_options, timeout_s))
     except ValueError:
         raise ConfigurationError(
             "the Redis URL: expected redis://, rediss://, unix://, redis+sentinel://host:port,…/service "
@@ -55,33 +57,33 @@ def connect(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
         ) from None
 
 
-def _options() -> dict[str, Any]:
+def _options(timeout_s: float) -> dict[str, Any]:
     return {
-        "socket_timeout": SOCKET_TIMEOUT_S,
-        "socket_connect_timeout": SOCKET_TIMEOUT_S,
+        "socket_timeout": timeout_s,
+        "socket_connect_timeout": timeout_s,
         "retry": Retry(NoBackoff(), 0),
         # The newer protocol adds push messages, of which we want none.
         "protocol": 2,
     }
 
 
-def _of_server(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
+def _of_server(url: str, options: Options) -> tuple[RedisClient, tuple[Close, ...]]:
     parts = urlsplit(url)
     if parts.scheme != "unix":
         # redis-py takes 0 for a database that is no number.
         _database(parts.path.strip("/"))
-    client = Redis.from_pool(ConnectionPool.from_url(url, max_connections=CONNECTIONS_MAX, **_options()))
+    client = Redis.from_pool(ConnectionPool.from_url(url, max_connections=CONNECTIONS_MAX, **options()))
     return client, (client.aclose,)
 
 
-def _of_cluster(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
-    given: dict[str, Any] = {**parse_url("redis" + url.removeprefix("redis+cluster")), **_options()}
+def _of_cluster(url: str, options: Options) -> tuple[RedisClient, tuple[Close, ...]]:
+    given: dict[str, Any] = {**parse_url("redis" + url.removeprefix("redis+cluster")), **options()}
     given["ssl"] = given.pop("connection_class", None) is SSLConnection
     client = RedisCluster(**given, max_connections=CONNECTIONS_MAX)
     return client, (client.aclose,)
 
 
-def _by_sentinels(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
+def _by_sentinels(url: str, options: Options) -> tuple[RedisClient, tuple[Close, ...]]:
     parts = urlsplit(url)
     credential, _, hosts = parts.netloc.rpartition("@")
     user, _, password = credential.partition(":")
@@ -89,7 +91,7 @@ def _by_sentinels(url: str) -> tuple[RedisClient, tuple[Close, ...]]:
     if not service or not hosts:
         raise ValueError
     # Sentinels are asked with the same options: left alone, each would be asked ten times.
-    sentinel = _Sentinels([_address(host) for host in hosts.split(",")], _options)
+    sentinel = _Sentinels([_address(host) for host in hosts.split(",")], options)
     client: Redis = sentinel.master_for(
         unquote(service),
         db=_database(database),
@@ -106,7 +108,7 @@ class _Sentinels(Sentinel):
     Questions at the same time would each reorder redis-py's one list of sentinels, and lose some of them.
     """
 
-    def __init__(self, addresses: list[tuple[str, int]], options: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, addresses: list[tuple[str, int]], options: Options) -> None:
         super().__init__(addresses, sentinel_kwargs=options(), **options())  # type: ignore[no-untyped-call]
         self._asking: asyncio.Task[tuple[str, int]] | None = None
 

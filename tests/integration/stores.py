@@ -12,6 +12,7 @@ from fastagent.sessions.redis import RedisStore
 
 HERE, THERE = "process-here", "process-there"
 LONG_S = 60.0
+PATIENT_S = 10.0
 T = TypeVar("T")
 numbers = itertools.count()
 
@@ -42,6 +43,11 @@ async def until(claim: Callable[[], Awaitable[T]], timeout_s: float = 20.0) -> T
     return found
 
 
+def patient(url: str, **options: float) -> RedisStore:
+    """A store for tests that are not about time: a busy machine may take long to answer."""
+    return RedisStore(url, timeout_s=PATIENT_S, **options)
+
+
 @asynccontextmanager
 async def opened(kind: str, place: str | Path) -> AsyncIterator[SessionStore]:
     store: SessionStore
@@ -50,7 +56,7 @@ async def opened(kind: str, place: str | Path) -> AsyncIterator[SessionStore]:
     elif kind == "sqlite":
         store = SqliteStore(place)
     else:
-        store = RedisStore(str(place))
+        store = patient(str(place))
     await store.open()
     try:
         yield store

@@ -12,7 +12,7 @@ from fastagent.sessions import KeeperLimits, MemoryStore, SessionKeeper, SqliteS
 from fastagent.sessions.redis import RedisStore
 from fastagent.sessions.redis_client import connect
 from tests.integration.redis_server import LOOPBACK, RedisServer
-from tests.integration.stores import HERE, LONG_S, THERE, lines, record, until
+from tests.integration.stores import HERE, LONG_S, THERE, lines, patient, record, until
 
 TIMEOUT_S = 30.0
 CALLS = 20
@@ -135,7 +135,7 @@ def test_a_server_that_lost_everything_gets_the_live_calls_again(server):
                 assert await calls.keeper.flush(f"call-{n}", TIMEOUT_S)
                 assert (await calls.keeper.store.load(f"call-{n}")).turn_count == calls.turns
             assert calls.keeper.counters["lost"] == 0
-            other = RedisStore(server.url)
+            other = patient(server.url)
             for n in range(CALLS):
                 assert (await other.list(status="live", limit=100)).total_count == CALLS
                 with pytest.raises(Exception, match="owns it"):
@@ -147,7 +147,7 @@ def test_a_server_that_lost_everything_gets_the_live_calls_again(server):
 
 def test_a_full_server_is_read_only_until_there_is_room(server):
     async def main():
-        store = RedisStore(server.url)
+        store = patient(server.url)
         await store.open()
         lease = await store.acquire("call", HERE, LONG_S)
         await store.save(record("call", turn_count=1), lease)
@@ -166,7 +166,7 @@ def test_a_full_server_is_read_only_until_there_is_room(server):
 
 def test_a_server_turned_replica_takes_no_writes(server):
     async def main():
-        store = RedisStore(server.url)
+        store = patient(server.url)
         await store.open()
         lease = await store.acquire("call", HERE, LONG_S)
         await store.save(record("call"), lease)
@@ -182,7 +182,7 @@ def test_a_server_turned_replica_takes_no_writes(server):
 
 def test_everything_has_a_time_to_live_and_the_index_follows(server):
     async def main():
-        store = RedisStore(server.url, retention_s=0.4)
+        store = patient(server.url, retention_s=0.4)
         await store.open()
         for n in range(30):
             lease = await store.acquire(f"call-{n}", HERE, LONG_S)
@@ -202,7 +202,7 @@ def test_everything_has_a_time_to_live_and_the_index_follows(server):
 
 def test_an_index_that_is_behind_is_put_right_when_it_is_met(server):
     async def main():
-        store = RedisStore(server.url)
+        store = patient(server.url)
         await store.open()
         client = store._redis
         for n in range(12):
@@ -376,7 +376,7 @@ def test_calls_outlive_a_failover(record_property):
 
 def test_a_late_place_in_the_index_does_not_undo_a_newer_one(server):
     async def main():
-        store = RedisStore(server.url)
+        store = patient(server.url)
         lease = await store.acquire("call", HERE, LONG_S)
         await store.save(record("call", status="ended"), lease)
         await store._index(record("call", status="live"), 1)
@@ -390,7 +390,7 @@ def test_a_late_place_in_the_index_does_not_undo_a_newer_one(server):
 
 def test_a_save_keeps_the_transcript_as_long_as_the_session(server):
     async def main():
-        store = RedisStore(server.url)
+        store = patient(server.url)
         lease = await store.acquire("call", HERE, LONG_S)
         await store.append_transcript("call", lines(1), lease)
         await store._redis.pexpire("fastagent:{call}:lines", 5_000)

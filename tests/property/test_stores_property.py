@@ -32,8 +32,8 @@ from fastagent.sessions import (
     SqliteStore,
     TranscriptLine,
 )
-from fastagent.sessions.redis import RedisStore
 from tests.integration.redis_server import RedisServer
+from tests.integration.stores import patient
 
 FOR_EVER_S = 10_000.0
 TTLS = st.sampled_from([0.0, FOR_EVER_S])
@@ -250,6 +250,6 @@ def server():
 def test_redis_answers_as_memory_does(server):
     def make() -> SessionStore:
         server.ask("FLUSHALL")
-        return RedisStore(server.url)
+        return patient(server.url)
 
     check(make)
