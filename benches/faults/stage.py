@@ -284,6 +284,12 @@ async def open_stage(*, witnesses: int = 20, seed: int = 1, **changes: Any) -> A
             # What a carrier's half-open socket needs to be seen as early as a model's.
             "ping_interval_s": 2.5,
             "ping_timeout_s": 2.0,
+            # Phones, model and server share a loop, and all phones have one number.
+            "admission_lag_ms": 0.0,
+            "admission_cpu_percent": 0.0,
+            "calls_per_number": 0,
+            "calls_per_number_hour": 0,
+            "call_burst": 100_000,
         }
         settings = Settings(**(values | changes))
         async with (

@@ -298,6 +298,7 @@ class Call:
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
         self._observers.tell("began", self.call_id, self._gauge)
+        self._kept.begin()
         await self._welcome_back()
         self._model.start()
         try:

@@ -164,19 +164,18 @@ class Continuity:
         deadline = time.monotonic() + TAKE_OVER_TIMEOUT_S
         while True:
             try:
-                taken = await self.take(session_id)
-                break
+                # Looked at before it is touched: to a stranger the session is as if it were not there.
+                async with asyncio.timeout(TAKE_TIMEOUT_S):
+                    stored = await self.keeper.store.load(session_id)
+                if stored.owner != owner or stored.status == "ended":
+                    raise SessionNotFoundError(session_id)
+                return await self.take(session_id)
             except SessionConflictError:
                 if time.monotonic() + TAKE_OVER_PAUSE_S >= deadline:
                     raise
                 await asyncio.sleep(TAKE_OVER_PAUSE_S)
             except TimeoutError:
                 raise SessionError("the store does not answer") from None
-        if taken.record.owner != owner or taken.record.status == "ended":
-            # Whose it is stays untold: a foreign session is as if it were not there.
-            self.keeper.release(session_id)
-            raise SessionNotFoundError(session_id)
-        return taken
 
     async def is_elsewhere(self, session_id: str) -> bool:
         """Another process owns a session that was given up here."""

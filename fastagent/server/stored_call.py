@@ -116,8 +116,8 @@ class StoredCall:
 
     def parked(self) -> None:
         """The line is lost: store what there is, and let whoever meets the caller again have it."""
-        self._put("live")
         self._is_parked = True
+        self._put("live")
         self._of.start(self._leave())
 
     def resumed(self) -> None:
@@ -126,9 +126,7 @@ class StoredCall:
         self._put("live")
 
     async def _leave(self) -> None:
-        if not await self._is_still_ours():
-            return
-        self._of.keeper.release(self._id)
+        await self._flush()
         while self._is_parked:
             await asyncio.sleep(PARKED_LOOK_S)
             if self._is_parked and await self._of.is_elsewhere(self._id):
@@ -168,6 +166,8 @@ class StoredCall:
             logger.error("session %s: not stored: %s", self._id, error)
             return
         self._of.keeper.put(record, snapshot=lambda: orjson.dumps(snapshot))
+        if self._is_parked:
+            self._of.keeper.release(self._id)
 
     # A caller who was cut off
 

@@ -249,11 +249,11 @@ def test_right_token_opens_upgrade_and_check(loop):
 
 
 def test_page_of_another_site_cannot_use_an_open_door(scene):
-    for origin, status in (("https://example.org", 401), ("http://localhost:8000", 101)):
+    for origin, status in (("https://example.org", 403), ("http://localhost:8000", 101)):
         with scene.peer() as peer:
             assert peer.upgrade(MEDIA, origin=origin).status == status
     with scene.peer() as peer:
-        assert peer.request("POST", MEDIA, origin="https://example.org").status == 401
+        assert peer.request("POST", MEDIA, origin="https://example.org").status == 403
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
