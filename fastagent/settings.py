@@ -53,6 +53,14 @@ class Settings:
     audiocodes_tokens: tuple[str, ...] = field(default=(), repr=False, metadata=_variable("AUDIOCODES_TOKEN"))
     """Bearer tokens AudioCodes may present, comma-separated in the variable (several while rotating)."""
 
+    agent_tokens: tuple[str, ...] = field(default=(), repr=False, metadata=_variable("AGENT_TOKEN"))
+    """Bearer tokens of clients on ``/agent/ws``, comma-separated; each owns the sessions it began. With none,
+    only this machine may connect, and only while no other door has a token either."""
+    agent_origins: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_AGENT_ORIGINS"))
+    """Sites whose pages may connect to ``/agent/ws`` beside our own, as ``https://host[:port]``."""
+    agent_demo: bool = field(default=False, metadata=_variable("FASTAGENT_AGENT_DEMO"))
+    """Serve the microphone page at ``/agent/demo``."""
+
     openai_api_key: str = field(default="", repr=False, metadata=_variable("OPENAI_API_KEY"))
     realtime_url: str = field(default=PUBLIC_REALTIME_URL, metadata=_variable("FASTAGENT_REALTIME_URL"))
     """A ``ws://`` or ``wss://`` address, or ``local``."""
@@ -196,11 +204,15 @@ class Settings:
                 )
             if value < 0 or (value == 0 and entry.name not in _MAY_BE_ZERO):
                 raise ConfigurationError(f"{entry.metadata['variable']}: expected more than 0, got {value}")
-        for token in self.audiocodes_tokens:
-            if len(token) < TOKEN_CHARACTERS_MIN:
-                raise ConfigurationError(
-                    f"AUDIOCODES_TOKEN: expected at least {TOKEN_CHARACTERS_MIN} characters, got {len(token)}"
-                )
+        for variable, tokens in (
+            ("AUDIOCODES_TOKEN", self.audiocodes_tokens),
+            ("AGENT_TOKEN", self.agent_tokens),
+        ):
+            for token in tokens:
+                if len(token) < TOKEN_CHARACTERS_MIN:
+                    raise ConfigurationError(
+                        f"{variable}: expected at least {TOKEN_CHARACTERS_MIN} characters, got {len(token)}"
+                    )
         if not self.is_loopback and not self.audiocodes_tokens:
             raise ConfigurationError(
                 f"HOST={self.host} is reachable from other machines, so AUDIOCODES_TOKEN must be set "

@@ -223,6 +223,13 @@ class Call:
         """Since the call was offered."""
         return time.monotonic() - self._begun
 
+    @property
+    def _state_name(self) -> str:
+        """Where the agent's last task stands; before it has one, where its first task would begin."""
+        if self._session.transitions:
+            return self._session.transitions[-1].to_state
+        return next((task.graph.initial_state for task in self._agent.tasks.values()), "")
+
     def take(self, socket: CarrierSocket) -> None:
         """Answer on this socket: the call's first, or another after the first was lost."""
         is_resume = self._carrier is not None or self._bridge.phase is Phase.PARKED
@@ -233,7 +240,7 @@ class Call:
         socket.on_event = self._carrier_event
         socket.on_lost = partial(self._carrier_lost, socket)
         self._is_configured = False
-        socket.send(carrier.AcceptSession(self._media.plan.offer))
+        socket.send(carrier.AcceptSession(self._media.plan.offer, self._state_name, self.duration_s))
         self._join_legs()
         if is_resume:
             if self._record is not None:
@@ -280,6 +287,10 @@ class Call:
             self._is_configured = True
             if self._carrier_settings:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
+        if isinstance(event, carrier.CallerAudio):
+            model_leg = self._model.socket.leg if self._model.socket is not None else None
+            self._media.hear(event.message, model_leg, time.monotonic())
+            return
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
@@ -287,7 +298,8 @@ class Call:
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
         if socket is not self._carrier:
             return
-        logger.warning("call %s: carrier socket lost with %d", self.call_id, code)
+        level = logging.INFO if socket.codec.may_close else logging.WARNING
+        logger.log(level, "call %s: carrier socket lost with %d", self.call_id, code)
         self._leave_carrier()
         self._do(self._bridge.carrier_lost(time.monotonic()))
 
@@ -327,6 +339,7 @@ class Call:
             ours = event.event_id or ""
             of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
+            self._send_carrier(carrier.TellError("model", "the model reported an error", code))
         elif isinstance(event, SpeechStarted | SpeechStopped):
             self._session.note_activity()
         commands = self._bridge.receive_model(event, time.monotonic())
@@ -413,6 +426,7 @@ class Call:
                     self._session.bot_said(command.text)
                     self._keep_words("agent", command.text)
                     self._observers.tell("bot_said", self.call_id, command.text)
+                    self._send_carrier(carrier.TellTranscript(command.text))
                 case asked.CallerPressed():
                     if not self._session.dtmf(command.digits):
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
@@ -468,6 +482,8 @@ class Call:
         )
         self._is_redacting |= self._session.is_redacting
         self._observers.tell("moved", self.call_id, transition)
+        move = transition.task, transition.from_state, transition.to_state, transition.reason
+        self._send_carrier(carrier.TellTransition(*move))
 
     def _keep_words(self, by: str, text: str) -> None:
         # Words are written down late: those that come just after such a state may still belong to it.

@@ -25,6 +25,8 @@ from fastagent.legs.watch import LegWatch
 from fastagent.media.detectors import DetectorName, SpeechDetector, build_detector
 from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
+from fastagent.server.agent_door import AgentDoor
+from fastagent.server.agent_socket import agent_routes
 from fastagent.server.auth import BearerTokens
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
@@ -101,6 +103,11 @@ class Service:
             self.journals,
         )
         self.switchboard = Switchboard(self.services, self.choose_agent)
+
+    @property
+    def agent_ids(self) -> frozenset[str]:
+        """Who can be asked for."""
+        return frozenset(self._agents)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
         """The agent whose id is the bot's name at the carrier, else the first one."""
@@ -202,6 +209,9 @@ def build_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route("/health", health),
         *audiocodes_routes(service.services, service.switchboard, tokens),
+        *agent_routes(
+            service.services, service.switchboard, AgentDoor.of(service.settings), service.agent_ids
+        ),
         *playback_routes(service.switchboard.find, service.clips, tokens, service.counters),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),

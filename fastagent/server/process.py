@@ -14,6 +14,7 @@ from starlette.routing import BaseRoute
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
+from fastagent.server.agent_socket import AGENT_PATH
 from fastagent.server.app import Service, build_app
 from fastagent.server.engine import embedded_engine
 from fastagent.server.http import HttpProtocol
@@ -63,6 +64,11 @@ class RunningServer:
     def audiocodes_url(self) -> str:
         """The bot URL for AudioCodes."""
         return f"ws://{self.host}:{self.port}/audiocodes/webhook"
+
+    @property
+    def agent_url(self) -> str:
+        """Where clients of our own protocol connect."""
+        return f"ws://{self.host}:{self.port}{AGENT_PATH}"
 
     def stop(self) -> None:
         """Begin the end: calls are drained first."""

@@ -28,6 +28,8 @@ class Codec:
         answers, self.answers = self.answers, []
         return answers
 
+    may_close = False
+
     def send(self, command: Any) -> list[bytes]:
         return [b"one", b"two"]
 
