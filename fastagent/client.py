@@ -27,7 +27,6 @@ from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
-import orjson
 from picows import WSError, WSInvalidStatusError, ws_connect
 
 from fastagent._native.listener import Leg
@@ -53,7 +52,7 @@ from fastagent.wire.agentws_client import (
     read_server_message,
     write_client_message,
 )
-from fastagent.wire.agentws_words import ClientMessage
+from fastagent.wire.agentws_words import ClientMessage, ErrorCode
 
 __all__ = [
     "AgentClient",
@@ -76,6 +75,12 @@ MESSAGE_BYTES_MAX = 1 << 20
 SEND_CAP_BYTES = 1 << 20
 FIRST_BACKOFF_S = 0.1
 BACKOFF_LIMIT_S = 2.0
+REFUSALS = {
+    401: ErrorCode.AUTHENTICATION_FAILED,
+    403: ErrorCode.ORIGIN_FORBIDDEN,
+    503: ErrorCode.CAPACITY_EXCEEDED,
+}
+"""What a status before the WebSocket opens means; the body says it, too, but may come later."""
 CLOSE_TIMEOUT_S = 3.0
 PING_INTERVAL_S = 20.0
 """Silence of the server after which it is asked whether it is there."""
@@ -161,11 +166,15 @@ class AgentClient:
         """
         if self._has_begun:
             raise RuntimeError("the session has begun already")
-        self._started = asyncio.get_running_loop().create_future()
-        payload = {"agent_id": agent_id, "metadata": dict(metadata or {}), "media": self.media}
-        # What a session is resumed by stands in the request already.
-        self._send(ClientMessage.START_SESSION, payload, session_id=None)
-        return await self._answer()
+        self._raise_if_over()
+        if self._started is None:
+            self._started = asyncio.get_running_loop().create_future()
+            payload = {"agent_id": agent_id, "metadata": dict(metadata or {}), "media": self.media}
+            self._send(ClientMessage.START_SESSION, payload)
+        # Else the request has named a session, and the server answers to that.
+        started = await self._answer()
+        self._has_begun = True
+        return started
 
     async def _answer(self) -> SessionStarted:
         assert self._started is not None
@@ -187,8 +196,8 @@ class AgentClient:
         Args:
             format: of this chunk, where it is not the session's.
         """
+        self._raise_if_over()
         if self._leg is None or not self._leg.is_open:
-            self._raise_if_over()
             self.audio_dropped += 1
             return
         payload = {
@@ -269,6 +278,7 @@ class AgentClient:
         headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
         if self.session_id is not None:
             headers["X-Session-ID"] = self.session_id
+            self._started = asyncio.get_running_loop().create_future()
         leg = Leg(None, max_message_bytes=MESSAGE_BYTES_MAX, send_cap_bytes=SEND_CAP_BYTES)
         leg.handler = _Handler(self, leg)
         try:
@@ -309,13 +319,13 @@ class AgentClient:
             return
         if isinstance(event, SessionStarted):
             self.session_id = event.session_id
-            self._has_begun = True
             if self._started is not None and not self._started.done():
                 self._started.set_result(event)
-                if not event.is_resumed:
+                if not self._has_begun:
                     return  # `start` gives it
         elif isinstance(event, ErrorNotice) and self._started is not None and not self._started.done():
-            self._started.set_exception(SessionRefusedError(event.code, event.message, dict(event.details)))
+            self._fail_start(SessionRefusedError(event.code, event.message, dict(event.details)))
+            return
         elif isinstance(event, SessionEnded):
             self._finish(None)
         if len(self._events) >= EVENTS_MAX:
@@ -332,12 +342,17 @@ class AgentClient:
         if leg is not self._leg or self._is_over:
             return
         failure = LegClosedError(PEER, "the connection was lost", retryable=True, code=code)
-        if self._started is not None and not self._started.done():
-            self._started.set_exception(failure)
+        self._fail_start(failure)
         if self._has_begun and self._resume_timeout_s > 0 and self._keeper is None:
             self._keeper = asyncio.create_task(self._resume(failure))
         elif self._keeper is None:
             self._finish(failure)
+
+    def _fail_start(self, failure: Exception) -> None:
+        if self._started is not None and not self._started.done():
+            self._started.set_exception(failure)
+            # Whoever waits sees it; if nobody does, that is no fault.
+            self._started.exception()
 
     async def _resume(self, failure: LegClosedError) -> None:
         """Connect anew until the session goes on, is gone, or the time is up."""
@@ -346,7 +361,6 @@ class AgentClient:
             async with asyncio.timeout(self._resume_timeout_s):
                 while not self._is_over:
                     try:
-                        self._started = asyncio.get_running_loop().create_future()
                         await self._connect()
                         await self._answer()
                         self._keeper = None
@@ -372,9 +386,8 @@ class AgentClient:
 
     # Sending
 
-    def _send(self, kind: ClientMessage, payload: Mapping[str, Any], **envelope: Any) -> None:
-        session_id = envelope.get("session_id", self.session_id)
-        message = write_client_message(kind, payload, session_id, now=datetime.now(UTC))
+    def _send(self, kind: ClientMessage, payload: Mapping[str, Any]) -> None:
+        message = write_client_message(kind, payload, self.session_id, now=datetime.now(UTC))
         if self._leg is None or not self._leg.is_open:
             raise LegClosedError(PEER, "the connection is lost", retryable=True, code=1006)
         self._leg.send(message)
@@ -436,10 +449,7 @@ class _Handler:
 
 
 def _refusal(error: WSInvalidStatusError) -> LegConnectError:
-    status = int(error.response.status) if error.response is not None else None
-    body = bytes(error.response.body or b"") if error.response is not None else b""
-    code = ""
-    with contextlib.suppress(orjson.JSONDecodeError, KeyError, TypeError):
-        code = f" ({orjson.loads(body)['payload']['code']})"
-    retryable = status is None or status == 503 or status == 429
-    return LegConnectError(PEER, f"upgrade answered {status}{code}", retryable=retryable, status=status)
+    status = int(error.response.status) if error.response is not None else 0
+    reason = REFUSALS.get(status)
+    said = f"upgrade answered {status}" + (f" ({reason.value})" if reason is not None else "")
+    return LegConnectError(PEER, said, retryable=status in (429, 500, 502, 503, 504), status=status or None)

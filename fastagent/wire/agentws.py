@@ -134,6 +134,7 @@ class AgentCodec:
         "_replies",
         "_resume_id",
         "_session_id",
+        "_started_id",
         "_used_playbacks",
         "_utc_now",
     )
@@ -153,7 +154,9 @@ class AgentCodec:
         self._utc_now = utc_now
         self._clock = clock
         self._phase = Phase.NEW
-        self._session_id: str | None = None
+        self._session_id = ""
+        self._started_id: str | None = None
+        """The session's id from its start on: one that a client only claims is not told back."""
         self._is_resume = False
         self._media = DEFAULT_MEDIA
         self._reader: AudioReader | None = None
@@ -214,7 +217,7 @@ class AgentCodec:
             payload = {}
         if not isinstance(payload, dict):
             raise MalformedMessageError(PEER, "expected an object", field="payload")
-        session_id = text_field(parsed, "session_id", "")
+        session_id = text_field(parsed, "session_id", "", limit=len(message))
         if kind == ClientMessage.START_SESSION:
             return self._start(payload, session_id)
         if kind not in CLIENT_MESSAGES:
@@ -340,7 +343,7 @@ class AgentCodec:
             case AcceptSession():
                 return self._accept(command)
             case RefuseSession(reason):
-                # A new session is refused only for want of room: all else was looked at before it was offered.
+                # A new one is refused only for want of room: all else was looked at before it was offered.
                 code = ErrorCode.SESSION_NOT_FOUND if self._is_resume else ErrorCode.CAPACITY_EXCEEDED
                 return [self._last_error(code, reason)]
             case FailSession(reason):
@@ -400,6 +403,7 @@ class AgentCodec:
         self._media = media
         self._began_at = self._clock() - command.age_s
         self._phase = Phase.ACTIVE
+        self._started_id = self._session_id
         payload = {
             "session_id": self._session_id,
             "initial_state": command.state,
@@ -472,11 +476,9 @@ class AgentCodec:
         return dump_json(self._envelope(kind) | {"payload": payload})
 
     def _envelope(self, kind: ServerMessage) -> Json:
-        # An id that a client only claims is not told back to it as a session's.
-        is_known = self._phase is not Phase.NEW and not (self._is_resume and self._phase is Phase.OFFERED)
         return {
             "type": kind.value,
-            "session_id": self._session_id if is_known else None,
+            "session_id": self._started_id,
             "timestamp": _timestamp(self._utc_now()),
         }
 

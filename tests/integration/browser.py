@@ -55,7 +55,7 @@ class Page:
         """Wait until a claim about the page is true."""
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                while not await self.run(claim):
+                while not await self.run(claim):  # noqa: ASYNC110 - nobody tells us of another process
                     await asyncio.sleep(LOOK_AGAIN_S)
         except TimeoutError:
             text = await self.run("document.body?.innerText")

@@ -1,4 +1,4 @@
-"""The microphone page in a real Chromium: sound both ways, interruption, words, states, and who may connect."""
+"""The microphone page in a real Chromium: sound both ways, interruption, words, and who may connect."""
 
 from pathlib import Path
 
