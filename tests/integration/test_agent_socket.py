@@ -19,6 +19,7 @@ from fastagent.legs.carrier import CarrierSocket
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from fastagent.wire.agentws_words import CLIENT_MEDIA
 from tests.integration.scene import Scene, chirp, likeness, open_scene, resampled, run
+from tests.integration.test_barge_in import CALLER_TEXT, bot_speech, speech
 from tests.reference.asyncapi_schemas import DOCUMENT, problems
 from tests.unit.test_readme import example
 
@@ -289,6 +290,32 @@ def test_barge_in_is_told_at_once_and_late_audio_never_comes() -> None:
             assert cut["item_id"]
 
     run(scenario)
+
+
+@pytest.mark.parametrize(
+    "media", ["audio/pcm;rate=8000", "audio/pcm;rate=24000"], ids=["native", "converted"]
+)
+def test_our_own_ears_hear_the_caller_over_the_bot(media: str) -> None:
+    said = speech(CALLER_TEXT, 8_000)
+
+    async def scenario(scene: Scene) -> None:
+        async with client(scene) as one:
+            await one.start(media=media)
+            session = await scene.model.session(0)
+            session.speak(bot_speech(session, 8.0), is_last=False)
+            await one.expect("audio_response")
+            # The caller's clock: 20 ms of speech every 20 ms, behind silence, so that there is a level.
+            loop = asyncio.get_running_loop()
+            begun = loop.time()
+            audio = bytes(8_000 * 2) + said
+            for n, at in enumerate(range(0, len(audio), 320)):
+                await asyncio.sleep(max(0.0, begun + n * 0.02 - loop.time()))
+                await one.audio(audio[at : at + 320], "audio/pcm;rate=8000", chunk_id=n)
+            await one.expect("interruption")
+            await one.expect("caller_speech", lambda payload: payload["phase"] == "started")
+            await session.wait_until(lambda found: found.sent("conversation.item.truncate"), "the truncation")
+
+    run(scenario, barge_in="local")
 
 
 def test_states_of_an_agent_are_told() -> None:
