@@ -17,6 +17,7 @@
     │   ├── LegConnectError           could not open, or was refused
     │   ├── LegClosedError            closed, with code and reason
     │   └── LegTimeoutError           the peer stayed silent                       also TimeoutError
+    ├── SessionRefusedError           a FastAgent server began or resumed no session (code, details)
     ├── RealtimeError                 an error event from the model (code, event_id, retryable)
     ├── JournalError                  a conversation's record could not be kept or read (reason)
     │   └── JournalCorruptError       lines were changed, lost or swapped (seq)    also ValueError
@@ -54,6 +55,7 @@ __all__ = [
     "SessionConflictError",
     "SessionError",
     "SessionNotFoundError",
+    "SessionRefusedError",
     "StoreUnavailableError",
     "ToolError",
     "UnexpectedMessageError",
@@ -140,6 +142,16 @@ class LegClosedError(LegError):
 
 class LegTimeoutError(LegError, TimeoutError):
     """The peer stayed silent for too long."""
+
+
+class SessionRefusedError(FastAgentError):
+    """A FastAgent server refused a session; ``code`` is one of its protocol's."""
+
+    def __init__(self, code: str, reason: str, details: dict[str, object] | None = None) -> None:
+        self.code = code
+        self.reason = reason
+        self.details = details or {}
+        super().__init__(f"{code}: {reason}")
 
 
 class RealtimeError(FastAgentError):

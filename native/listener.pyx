@@ -272,8 +272,10 @@ cdef class Leg(WSListener):
                 # The audio is on its way: now there is time for what was heard in it.
                 if pump.tap is not None and pump.tap.has_news():
                     pump.tap.tell_news()
-                return
-            # Malformed envelopes go to the codec, which says why and counts; so does everything else.
+                if verdict != PUMP_BAD_AUDIO or not isinstance(pump, Uplink):
+                    return
+            # Malformed envelopes and a caller's unreadable audio go to the codec, which may say so to the peer;
+            # everything else does too.
         if self.handler is not None:
             self.handler.on_message(PyBytes_FromStringAndSize(text, n), kind == WSMsgType.TEXT)
 

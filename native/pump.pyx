@@ -27,6 +27,7 @@ from fa_convert cimport (
     fa_converter_room,
 )
 from fa_envelope cimport (
+    FA_JSON_NUMBER,
     FA_JSON_STRING,
     fa_envelope_scan,
     fa_envelope_unescape,
@@ -188,13 +189,21 @@ cdef class Uplink(Pump):
     """Caller audio on its way to the model, and what is kept of it while the model cannot take it.
 
     ``backlog_ms`` of audio are kept at most (default 5 s); then the oldest is dropped and counted.
+
+    Args:
+        expected_field: which of the spec's fields must be the text ``expected``; a message in which it is not
+            belongs to the slow path. -1: none.
+        sequence_field: which of them is a number that grows by one with each message: ``gaps`` and ``repeats``
+            count where it does not. -1: none.
     """
 
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False,
-                 int backlog_ms=5000):
+                 int backlog_ms=5000, int expected_field=-1, bytes expected not None=b"", int sequence_field=-1):
         if backlog_ms < 0:
             raise ValueError(f"expected a backlog of 0 ms or more, got {backlog_ms}")
+        if not -1 <= expected_field < spec.spec.fields or not -1 <= sequence_field < spec.spec.fields:
+            raise ValueError(f"expected a field of the spec's {spec.spec.fields}")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
                       has_wav_header=has_wav_header)
         # However short, a message counts as a millisecond: that bounds their number too.
@@ -202,6 +211,38 @@ cdef class Uplink(Pump):
         self.backlog = deque()
         self.backlog_samples = 0
         self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
+        self.expected_field = expected_field
+        self.expected = expected
+        self.sequence_field = sequence_field
+        self.last_sequence = -1
+
+    cdef bint _is_expected(self):
+        # The message says what it must say; read right after the scan.
+        cdef const fa_span *span = &self.match.field[self.expected_field]
+        if span.kind != FA_JSON_STRING:
+            return False
+        if span.escaped:
+            return _unescaped(span) == self.expected
+        return <Py_ssize_t>span.size == PyBytes_GET_SIZE(self.expected) and \
+            memcmp(span.start, PyBytes_AS_STRING(self.expected), span.size) == 0
+
+    cdef void _note_sequence(self) noexcept:
+        # Counts what is missing before this message, and what came before; other than small numbers say nothing.
+        cdef const fa_span *span = &self.match.field[self.sequence_field]
+        cdef int64_t number = 0
+        cdef size_t i
+        if span.kind != FA_JSON_NUMBER or span.size > 15:
+            return
+        for i in range(span.size):
+            if not b"0" <= span.start[i] <= b"9":
+                return
+            number = 10 * number + (span.start[i] - 48)
+        if self.last_sequence >= 0 and number <= self.last_sequence:
+            self.repeats += 1
+            return
+        if self.last_sequence >= 0 and number > self.last_sequence + 1:
+            self.gaps += 1
+        self.last_sequence = number
 
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
         cdef audio_text found
@@ -209,8 +250,13 @@ cdef class Uplink(Pump):
         cdef char *out
         cdef uint8_t block[BLOCK_BYTES]
         cdef int verdict = self._find_audio(message, n, &found)
+        if self.expected_field >= 0 and (verdict == PUMP_SEND or verdict == PUMP_QUIET) and not self._is_expected():
+            self.messages -= 1
+            return PUMP_OTHER
         if verdict != PUMP_SEND:
             return verdict
+        if self.sequence_field >= 0:
+            self._note_sequence()
         if self._is_copied(found.length):
             self.samples_in += found.length // self.in_sample_size
             if self.tap is not None:
@@ -291,8 +337,9 @@ cdef class Uplink(Pump):
         return len(self.backlog)
 
     def reset(self):
-        """Begin a new stretch of caller audio: forget filter history and unfinished samples."""
+        """Begin a new stretch of caller audio: forget filter history, unfinished samples and the count."""
         fa_converter_reset(&self.converter)
+        self.last_sequence = -1
 
     def keep(self, bytes message not None):
         """Keep a message that `feed` gave, as the socket path does while the model cannot take it."""

@@ -315,6 +315,7 @@ class Bridge:
                 self._floor.stream_restarted(now)
             case (
                 carrier.CallMetadata()
+                | carrier.CallerAudio()
                 | carrier.CarrierNotice()
                 | carrier.SessionOffered()
                 | carrier.SessionResumed()

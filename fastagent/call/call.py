@@ -278,6 +278,13 @@ class Call:
         """Since the call was offered."""
         return time.monotonic() - self._begun
 
+    @property
+    def _state_name(self) -> str:
+        """Where the agent's last task stands; before it has one, where its first task would begin."""
+        if self._session.transitions:
+            return self._session.transitions[-1].to_state
+        return next((task.graph.initial_state for task in self._desk.agent.tasks.values()), "")
+
     def take(self, socket: CarrierSocket) -> None:
         """Answer on this socket: the call's first, or another after the first was lost."""
         is_resume = self._carrier is not None or self._bridge.phase is Phase.PARKED
@@ -288,7 +295,7 @@ class Call:
         socket.on_event = self._carrier_event
         socket.on_lost = partial(self._carrier_lost, socket)
         self._is_configured = False
-        socket.send(carrier.AcceptSession(self._media.plan.offer))
+        socket.send(carrier.AcceptSession(self._media.plan.offer, self._state_name, self.duration_s))
         self._join_legs()
         if is_resume:
             self._kept.line_back()
@@ -378,6 +385,10 @@ class Call:
             self._is_configured = True
             if self._carrier_settings:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
+        if isinstance(event, carrier.CallerAudio):
+            model_leg = self._model.socket.leg if self._model.socket is not None else None
+            self._media.hear(event.message, model_leg, time.monotonic())
+            return
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
             self._gauge.caller_restarted()
@@ -389,7 +400,8 @@ class Call:
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
         if socket is not self._carrier:
             return
-        logger.warning("call %s: carrier socket lost with %d", self.call_id, code)
+        level = logging.INFO if socket.codec.may_close else logging.WARNING
+        logger.log(level, "call %s: carrier socket lost with %d", self.call_id, code)
         self._leave_carrier()
         self._kept.line_lost()
         self._do(self._bridge.carrier_lost(time.monotonic()))
@@ -432,6 +444,7 @@ class Call:
             code = event.code if event.code.isidentifier() else "unnamed"
             of = request_named(event.event_id) or "no event of ours"
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
+            self._send_carrier(carrier.TellError("model", "the model reported an error", code))
         elif isinstance(event, SpeechStarted | SpeechStopped):
             self._session.note_activity()
         now = time.monotonic()
@@ -539,6 +552,7 @@ class Call:
                     self._session.bot_said(command.text)
                     self._kept.said("agent", command.text)
                     self._observers.tell("bot_said", self.call_id, command.text)
+                    self._send_carrier(carrier.TellTranscript(command.text))
                 case asked.CallerPressed():
                     if not self._session.dtmf(command.digits):
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
@@ -600,6 +614,8 @@ class Call:
         )
         self._kept.moved()
         self._observers.tell("moved", self.call_id, transition)
+        move = transition.task, transition.from_state, transition.to_state, transition.reason
+        self._send_carrier(carrier.TellTransition(*move))
 
     def _correct(self, note: str) -> None:
         """Tell the model of words that are not so; this comes in the midst of what follows from them."""

@@ -65,6 +65,17 @@ class CallMedia:
         if model_leg is not None:
             model_leg.connect_pump(self.downlink, carrier_leg)
 
+    def hear(self, message: bytes, model_leg: Leg | None, now: float) -> None:
+        """Take a media message that the native path did not meet on the carrier's socket."""
+        passed_on = self.uplink.feed(message, now)
+        if passed_on is not None:
+            if model_leg is not None and model_leg.is_open and not model_leg.is_blocked:
+                model_leg.send(passed_on)
+            else:
+                self.uplink.keep(passed_on)
+        if self.tap.on_news is not None and (news := self.tap.take_news()):
+            self.tap.on_news(news)
+
     def reset_caller(self) -> None:
         """The caller's audio begins anew, on another socket."""
         self.uplink.reset()
@@ -76,6 +87,8 @@ class CallMedia:
         counters.note("uplink_malformed", self.uplink.malformed)
         counters.note("uplink_bad_audio", self.uplink.bad_audio)
         counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped)
+        counters.note("uplink_gaps", self.uplink.gaps)
+        counters.note("uplink_repeats", self.uplink.repeats)
         counters.note("downlink_messages", self.downlink.messages)
         counters.note("downlink_bad_audio", self.downlink.bad_audio)
         counters.note("downlink_stale", self.downlink.discarded)

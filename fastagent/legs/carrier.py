@@ -39,6 +39,8 @@ class CarrierSocket:
             return
         for message in self.codec.send(command):
             self.leg.send(message)
+        if self.codec.may_close:
+            self.leg.close(1000, "session over")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake."""
@@ -61,14 +63,18 @@ class CarrierSocket:
             self._counters.note("carrier_malformed")
             if self._bad_messages <= 3:
                 logger.warning("message refused: %s", str(error))
+            self._reply()
             if self._bad_messages >= self._bad_message_limit:
                 self.close(1008, "too many malformed messages")
             return
+        self._reply()
+        for event in events:
+            self.on_event(event)
+
+    def _reply(self) -> None:
         for message in self.codec.messages_to_send():
             if self.leg is not None:
                 self.leg.send(message)
-        for event in events:
-            self.on_event(event)
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the holder once."""

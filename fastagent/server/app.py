@@ -24,6 +24,8 @@ from fastagent.media.detectors import DetectorName, SpeechDetector, build_detect
 from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.admission import Admission
+from fastagent.server.agent_door import AgentDoor
+from fastagent.server.agent_socket import agent_routes
 from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
@@ -148,6 +150,11 @@ class Service:
         self.switchboard = Switchboard(self.services, self.choose_agent, self.admission, self.continuity)
         self.continuity.on_lost = self.switchboard.lose
         self.observability.connect(self.switchboard, self.counters)
+
+    @property
+    def agent_ids(self) -> frozenset[str]:
+        """Who can be asked for."""
+        return frozenset(self._agents)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
         """The agent whose id is the bot's name at the carrier, else the first one."""
@@ -274,6 +281,12 @@ def build_app(service: Service) -> Starlette:
             is_open=service.settings.metrics == "open",
         ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
+        *agent_routes(
+            service.services,
+            service.switchboard,
+            AgentDoor(service.doors, service.settings.agent_origins),
+            service.agent_ids,
+        ),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),

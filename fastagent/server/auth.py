@@ -144,7 +144,12 @@ class Doorkeeper:
         """
         address = connection.client.host if connection.client is not None else ""
         headers = connection.headers
-        found = self.admit(headers.get("authorization"), address, *scopes, origin=headers.get("origin"))
+        return self.counted(
+            self.admit(headers.get("authorization"), address, *scopes, origin=headers.get("origin"))
+        )
+
+    def counted(self, found: Credential | Denial) -> Credential | Denial:
+        """What `admit` gave, a refusal counted by its cause."""
         if isinstance(found, Denial):
             self._counters.note(f"auth_refused_{found.cause}")
         return found

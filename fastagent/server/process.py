@@ -15,6 +15,7 @@ from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
 from fastagent.server.addresses import with_mapped_forms
+from fastagent.server.agent_socket import AGENT_PATH
 from fastagent.server.app import Service, build_app
 from fastagent.server.connections import raise_descriptor_limit
 from fastagent.server.engine import embedded_engine
@@ -67,6 +68,11 @@ class RunningServer:
     def audiocodes_url(self) -> str:
         """The bot URL for AudioCodes."""
         return f"ws://{self.host}:{self.port}/audiocodes/webhook"
+
+    @property
+    def agent_url(self) -> str:
+        """Where clients of our own protocol connect."""
+        return f"ws://{self.host}:{self.port}{AGENT_PATH}"
 
     def stop(self) -> None:
         """Begin the end: calls are drained first."""

@@ -469,10 +469,13 @@ def leg_of(websocket: WebSocket) -> Leg:
     return _protocol_of(websocket).leg
 
 
-async def accept_leg(websocket: WebSocket, handler: LegHandler) -> None:
+async def accept_leg(websocket: WebSocket, handler: LegHandler, *, subprotocol: str | None = None) -> None:
     """Accept a WebSocket and take its leg over: ``handler`` hears everything from the first frame on.
 
     The route's coroutine should return then; the connection lives on with its handler.
+
+    Args:
+        subprotocol: the one agreed on, of those that the client offered.
 
     Raises:
         RuntimeError: the server does not run on `WebSocketProtocol`.
@@ -480,7 +483,7 @@ async def accept_leg(websocket: WebSocket, handler: LegHandler) -> None:
     protocol = _protocol_of(websocket)
     protocol.is_taken = True
     protocol.leg.handler = _Watched(protocol, handler)
-    await websocket.accept()
+    await websocket.accept(subprotocol)
 
 
 def _protocol_of(websocket: WebSocket) -> WebSocketProtocol:

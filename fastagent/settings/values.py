@@ -92,7 +92,11 @@ class Settings:
     agent_tokens: tuple[str, ...] = field(
         default=(), repr=False, metadata=_variable("FASTAGENT_AGENT_TOKEN", is_secret=True)
     )
-    """The same for callers of ``/agent/ws`` (scope ``call``)."""
+    """The same for clients of ``/agent/ws`` (scope ``call``); each owns the sessions it began."""
+    agent_origins: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_AGENT_ORIGINS"))
+    """Sites whose pages may connect to ``/agent/ws`` beside our own, as ``https://host[:port]``."""
+    agent_demo: bool = field(default=False, metadata=_variable("FASTAGENT_AGENT_DEMO"))
+    """Serve the page with a microphone at ``/agent/demo``."""
     admin_tokens: tuple[str, ...] = field(
         default=(), repr=False, metadata=_variable("FASTAGENT_ADMIN_TOKEN", is_secret=True)
     )

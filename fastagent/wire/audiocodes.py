@@ -17,15 +17,12 @@ A lost socket does not end the call: VAIC opens a new one whose first message is
 ``hangup`` activity ends a call from our side; ``session.end`` then confirms it.
 """
 
-import json
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 from uuid import uuid4
-
-import orjson
 
 from fastagent.audio import wav
 from fastagent.audio.formats import MULAW_8K, PCM16_8K, PCM16_16K, PCM16_24K
@@ -34,7 +31,6 @@ from fastagent.wire.audiocodes_activities import (
     PEER,
     RECOMMENDED_SETTINGS,
     ActivityCommand,
-    Json,
     read_activity,
     text_field,
     write_activity,
@@ -60,7 +56,11 @@ from fastagent.wire.events import (
     SessionEnded,
     SessionOffered,
     SessionResumed,
+    TellError,
+    TellTranscript,
+    TellTransition,
 )
+from fastagent.wire.json_message import Json, dump_json, parse_object
 
 __all__ = [
     "AUDIOCODES_MEDIA",
@@ -103,10 +103,6 @@ END_REASONS: Mapping[str, EndReason] = {
     "error": EndReason.ERROR,
 }
 
-DEPTH_MAX = 32
-"""Nested objects and arrays in one message; the native scanner refuses the same."""
-OPENINGS_MAX = 4096
-"""Opening brackets in one message; real ones have a dozen."""
 ACTIVITIES_MAX = 64
 """Activities in one message."""
 PROMPT_CHUNK_MS = 100
@@ -147,6 +143,8 @@ class AudioCodesCodec:
     cuts_reliably: bool = False
     # It is "end of input" to the vendor's own samples and "be silent" to others' experience.
     close_may_cut: bool = True
+    # The end is the carrier's word, and the socket theirs to close.
+    may_close: bool = False
 
     __slots__ = (
         "_acks",
@@ -186,12 +184,12 @@ class AudioCodesCodec:
         Raises:
             MalformedMessageError: not one JSON object, too deep, or a field of wrong type; the call goes on.
         """
-        parsed = _parse(message)
+        parsed = parse_object(PEER, message)
         kind = text_field(parsed, "type", is_id=True)
         if self._phase is Phase.ENDED:
             return _ignored("after_end")
         if kind == "connection.validate":
-            self._acks.append(_dump({"type": "connection.validated", "success": True}))
+            self._acks.append(dump_json({"type": "connection.validated", "success": True}))
             return _ignored("connectivity_check")
         if kind == "session.initiate":
             return self._initiate(parsed)
@@ -256,7 +254,7 @@ class AudioCodesCodec:
         if participant is not None:
             participant = ack["participant"] = text_field(message, "participant", is_id=True)
         # A stream announced too early must still be acknowledged, but not before session.accepted.
-        (self._held_acks if self._phase is Phase.OFFERED else self._acks).append(_dump(ack))
+        (self._held_acks if self._phase is Phase.OFFERED else self._acks).append(dump_json(ack))
         return participant
 
     def _end(self, message: Json) -> list[CarrierEvent]:
@@ -280,6 +278,8 @@ class AudioCodesCodec:
         if self._phase is Phase.ENDED:
             return []
         match command:
+            case TellTransition() | TellTranscript() | TellError():
+                return []
             case AcceptSession(media):
                 return self._accept(media)
             case RefuseSession(reason, conversation_id):
@@ -298,7 +298,7 @@ class AudioCodesCodec:
                 return self._close(playback_id)
             case ReportSpeech(phase):
                 # A two-party call names no participant: sources disagree on the key.
-                return [_dump({"type": f"userStream.speech.{phase.value}"})]
+                return [dump_json({"type": f"userStream.speech.{phase.value}"})]
             case ReportTranscript():
                 return _transcript(command)
             case ConfigureCall(settings) if not settings:
@@ -308,7 +308,7 @@ class AudioCodesCodec:
 
     def playback_template(self, playback_id: str) -> AudioTemplate:
         """What the native path writes around audio of this playback, opened or about to be."""
-        prefix = b'{"type":"playStream.chunk","streamId":' + _dump(playback_id) + b',"audioChunk":"'
+        prefix = b'{"type":"playStream.chunk","streamId":' + dump_json(playback_id) + b',"audioChunk":"'
         return AudioTemplate(prefix, b'"}')
 
     def _accept(self, media: MediaOffer) -> list[bytes]:
@@ -317,14 +317,14 @@ class AudioCodesCodec:
         self._require_offered(media)
         self._phase = Phase.ACTIVE
         acks, self._held_acks = self._held_acks, []
-        return [_dump({"type": "session.accepted", "mediaFormat": media.name}), *acks]
+        return [dump_json({"type": "session.accepted", "mediaFormat": media.name}), *acks]
 
     def _fail(self, reason: str, conversation_id: str | None) -> list[bytes]:
         self._phase = Phase.ENDED
         message = {"type": "session.error", "reason": reason}
         if conversation_id is not None:
             message["conversationId"] = conversation_id
-        return [_dump(message)]
+        return [dump_json(message)]
 
     def _require_offered(self, media: MediaOffer) -> None:
         if media.name not in self._offered or AUDIOCODES_MEDIA[media.name] != media:
@@ -345,7 +345,7 @@ class AudioCodesCodec:
         }
         if command.text is not None:
             start["altText"] = command.text
-        messages = [_dump(start)]
+        messages = [dump_json(start)]
         if command.media.has_wav_header:
             # The header's place is undocumented: alone in the first chunk, so that all that follows is raw.
             messages.append(self._chunk(command.playback_id, wav.header(command.media.format)))
@@ -368,7 +368,7 @@ class AudioCodesCodec:
                 raise ValueError("this playback was never opened")
             return []
         self._open_playback = None
-        return [_dump({"type": "playStream.stop", "streamId": playback_id})]
+        return [dump_json({"type": "playStream.stop", "streamId": playback_id})]
 
     def _activity(self, command: ActivityCommand) -> bytes:
         name, fields = write_activity(command)
@@ -380,52 +380,11 @@ class AudioCodesCodec:
             "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             **fields,
         }
-        return _dump({"type": "activities", "activities": [activity]})
+        return dump_json({"type": "activities", "activities": [activity]})
 
 
 def _ignored(cause: IgnoredCause) -> list[CarrierEvent]:
     return [IgnoredMessage(cause)]
-
-
-def _dump(value: object) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        # Lone surrogates and huge integers, which data of agents may hold: legal when written as ASCII.
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _parse(message: bytes) -> Json:
-    # Counting brackets takes microseconds, and spares the loop the parsing of a message made to be slow.
-    openings = message.count(b"{") + message.count(b"[")
-    if openings > OPENINGS_MAX:
-        raise MalformedMessageError(
-            PEER, f"expected at most {OPENINGS_MAX} objects and arrays, got {openings}"
-        )
-    parsed: Any = None
-    try:
-        parsed = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        # Raised below, outside this block: the decoder's error holds the payload and must not travel along.
-        pass
-    if not isinstance(parsed, dict):
-        raise MalformedMessageError(PEER, f"expected one JSON object, got {len(message)} other bytes")
-    if openings > DEPTH_MAX and _is_deeper_than(parsed, DEPTH_MAX):
-        raise MalformedMessageError(PEER, f"expected at most {DEPTH_MAX} nested objects and arrays")
-    return parsed
-
-
-def _is_deeper_than(value: object, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        level = [item for item in inner if isinstance(item, dict | list)]
-    return bool(level)
 
 
 def _read_activities(message: Json) -> list[CarrierEvent]:
@@ -460,4 +419,4 @@ def _transcript(command: ReportTranscript) -> list[bytes]:
     if command.is_final and confidence is not None:
         alternative["confidence"] = confidence
     kind = "recognition" if command.is_final else "hypothesis"
-    return [_dump({"type": f"userStream.speech.{kind}", "alternatives": [alternative]})]
+    return [dump_json({"type": f"userStream.speech.{kind}", "alternatives": [alternative]})]

@@ -8,6 +8,7 @@ import pytest
 import fastagent
 import fastagent.afsm
 import fastagent.agent
+import fastagent.client
 import fastagent.context
 import fastagent.examples.appointment
 import fastagent.sessions
@@ -39,6 +40,23 @@ import fastagent.tools
             },
         ),
         (fastagent.agent, {"AgentSession", "FastAgent", "FunctionOutcome", "Task", "Transition"}),
+        (
+            fastagent.client,
+            {
+                "AgentClient",
+                "AudioResponse",
+                "CallerSpeech",
+                "ClientEvent",
+                "ErrorNotice",
+                "Interruption",
+                "Metadata",
+                "SessionEnded",
+                "SessionStarted",
+                "StateTransition",
+                "Transcript",
+                "UnknownMessage",
+            },
+        ),
         (
             fastagent.context,
             {"DEFAULT_MAX_HISTORY", "MAX_FACTS", "MAX_UTTERANCE_CHARS", "ConversationContext", "Utterance"},

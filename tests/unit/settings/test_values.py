@@ -81,6 +81,8 @@ def test_variable_is_read(variable, text, name, value):
         ("FASTAGENT_REALTIME_URL", "ws://host:port/"),
         ("AUDIOCODES_TOKEN", "short"),
         ("AUDIOCODES_TOKEN", f"{TOKEN},short"),
+        ("FASTAGENT_AGENT_TOKEN", f"{TOKEN},short"),
+        ("FASTAGENT_AGENT_DEMO", "perhaps"),
     ],
 )
 def test_value_that_cannot_work_is_refused_by_its_variable(variable, text):
