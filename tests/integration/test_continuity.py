@@ -462,3 +462,38 @@ def test_a_killed_process_loses_no_call(tmp_path: Path, comes_back: str) -> None
         assert lines(house.directory / "bookings") == ["book Monday"]
 
     play(tmp_path, scenario)
+
+
+def test_a_line_that_comes_back_at_two_servers_at_once_goes_on_at_one(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as first:
+            phone, talk = await house.call(first)
+            await talk.book(until="confirm")
+            await phone.drop()
+            await house.told()  # the grace is over: nobody has it
+        names = [str(tmp_path / name) for name in ("one", "other")]
+        async with house.server(journals_dir=names[0]) as one, house.server(journals_dir=names[1]) as other:
+            sessions = len(house.model.sessions)
+            lines = [phone, AudioCodesPhone(phone.line.options, conversation_id=phone.line.conversation_id)]
+            house.phones.append(lines[1])
+            await lines[1].connect(other.audiocodes_url)
+
+            async def come_back() -> None:
+                lines[1].line.resume(asyncio.get_running_loop().time())
+                with contextlib.suppress(FastAgentError):
+                    await lines[1]._answered(15.0)
+
+            await asyncio.gather(
+                phone.resume(url=one.audiocodes_url, timeout_s=15.0), come_back(), return_exceptions=True
+            )
+            taken = [server.service.counters["calls_taken_over"] for server in (one, other)]
+            assert sorted(taken) == [0, 1]
+            assert len(house.model.sessions) == sessions + 1
+            await booked_elsewhere(Talk(house.model.sessions[-1]))
+        assert lines_of(tmp_path) == ["book Monday"]
+
+    play(tmp_path, scenario)
+
+
+def lines_of(directory: Path) -> list[str]:
+    return lines(directory / "bookings")
