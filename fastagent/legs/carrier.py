@@ -28,6 +28,8 @@ class CarrierSocket:
         self._bad_message_limit = bad_message_limit
         self._bad_messages = 0
         self._counters = counters
+        self._message = b""
+        self._divert: Callable[[bytes], None] | None = None
 
     def send(self, command: CarrierCommand) -> None:
         """Put a command on the wire."""
@@ -41,6 +43,11 @@ class CarrierSocket:
         if self.leg is not None:
             self.leg.close(code, reason)
 
+    def divert(self, to: Callable[[bytes], None]) -> bytes:
+        """Have all further messages go to ``to`` as they come; gives the one that is being told of."""
+        self._divert = to
+        return self._message
+
     # What the native leg reports
 
     def on_open(self) -> None:
@@ -48,6 +55,9 @@ class CarrierSocket:
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode, acknowledge, pass on."""
+        if self._divert is not None:
+            self._divert(data)
+            return
         try:
             events = self.codec.receive(data)
         except WireError as error:
@@ -61,8 +71,10 @@ class CarrierSocket:
         for message in self.codec.messages_to_send():
             if self.leg is not None:
                 self.leg.send(message)
+        self._message = data
         for event in events:
             self.on_event(event)
+        self._message = b""
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the holder once."""

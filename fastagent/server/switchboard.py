@@ -5,6 +5,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from fastagent.agent import FastAgent
@@ -12,11 +13,20 @@ from fastagent.call import Call, CallServices
 from fastagent.errors import UnsupportedMediaError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.admission import Admission, Refusal
+from fastagent.server.forward import Forward, Visitor, resume_digest
+from fastagent.server.siblings import Siblings
 from fastagent.wire import events as carrier
 
 __all__ = ["Switchboard"]
 
 logger = logging.getLogger("fastagent.calls")
+
+GOODBYE = (
+    "The service has to stop now. Tell the caller in one short sentence, in the language of the talk, that "
+    "we have to end this call now and that they may call again in a moment. Then say goodbye. Begin nothing "
+    "else."
+)
+"""What the model is told of a call that runs when the process must end."""
 
 
 class Switchboard:
@@ -39,6 +49,10 @@ class Switchboard:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: set[CarrierSocket] = set()
         self._admission = admission
+        self._late_until = 0.0
+        self._forwards: set[Forward] = set()
+        self.siblings: Siblings | None = None
+        """Other processes of this port, where a call may run that is resumed here."""
 
     @property
     def active_calls(self) -> int:
@@ -59,7 +73,16 @@ class Switchboard:
         parked = sum(call.is_parked for call in self._calls.values())
         if len(self._waiting) < parked:
             return None
-        return self._admission.verdict(time.monotonic(), calls=len(self._calls) + len(self._waiting))
+        now = time.monotonic()
+        calls = len(self._calls) + len(self._waiting)
+        return self._admission.verdict(now, calls=calls, is_late=now < self._late_until)
+
+    def has_call(self, owner: str, digest: str) -> bool:
+        """A call of this owner runs here whose id has this digest: a sibling asks."""
+        return any(
+            known == owner and resume_digest(conversation_id) == digest
+            for known, conversation_id in self._calls
+        )
 
     def find(self, conversation_id: str) -> Call | None:
         """The call of this id that is not over, whichever carrier brought it."""
@@ -68,11 +91,18 @@ class Switchboard:
                 return call
         return None
 
-    def hold(self, socket: CarrierSocket, owner: str, carrier_settings: Mapping[str, Any]) -> None:
+    def hold(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        carrier_settings: Mapping[str, Any],
+        visitor: Visitor | None = None,
+    ) -> None:
         """Wait on a fresh socket for the offer or resume that says whose it is.
 
         Args:
             owner: the carrier and the principal of its token; only the owner of a call resumes it.
+            visitor: what a sibling process would have to know, if the call is there.
         """
         deadline = asyncio.get_running_loop().call_later(
             self._services.settings.first_message_timeout_s, self._give_up, socket
@@ -89,7 +119,7 @@ class Switchboard:
                 self._open(socket, owner, event, carrier_settings)
             elif isinstance(event, carrier.SessionResumed):
                 stop_waiting()
-                self._resume(socket, owner, event)
+                self._resume(socket, owner, event, visitor)
             elif isinstance(event, carrier.IgnoredMessage):
                 self._services.counters.note(f"carrier_ignored_{event.cause}")
 
@@ -113,7 +143,9 @@ class Switchboard:
         now = time.monotonic()
         if key in self._calls:
             self._refuse(socket, "conversation is already running", offer.conversation_id)
-        elif refusal := self._admission.verdict(now, calls=len(self._calls), caller=offer.caller):
+        elif refusal := self._admission.verdict(
+            now, calls=len(self._calls), caller=offer.caller, is_late=True
+        ):
             self._refuse(socket, f"no capacity ({refusal.cause})", offer.conversation_id)
         elif not offer.wants_audio:
             self._refuse(socket, "this bot speaks: expectAudioMessages must be on", offer.conversation_id)
@@ -136,12 +168,34 @@ class Switchboard:
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, key, self._admission.begin(now, offer.caller)))
 
-    def _resume(self, socket: CarrierSocket, owner: str, event: carrier.SessionResumed) -> None:
+    def _resume(
+        self, socket: CarrierSocket, owner: str, event: carrier.SessionResumed, visitor: Visitor | None
+    ) -> None:
         call = self._calls.get((owner, event.conversation_id))
-        if call is None or call.is_over:
+        if call is not None and not call.is_over:
+            call.take(socket)
+        elif self.siblings is None or visitor is None or visitor.resumes:
             self._refuse(socket, "conversation not found", event.conversation_id)
         else:
-            call.take(socket)
+            one = Forward(socket, self._services.settings.max_model_message_bytes)
+            paths = self.siblings.others()
+            task = asyncio.create_task(self._hand_on(one, socket, visitor, event.conversation_id, paths))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    async def _hand_on(
+        self, one: Forward, socket: CarrierSocket, visitor: Visitor, conversation_id: str, paths: list[Path]
+    ) -> None:
+        if not await one.open(visitor, conversation_id, paths):
+            self._refuse(socket, "conversation not found", conversation_id)
+            return
+        logger.info("call %s goes on in a sibling process", conversation_id)
+        self._services.counters.note("resumes_handed_on")
+        self._forwards.add(one)
+        try:
+            await one.over
+        finally:
+            self._forwards.discard(one)
 
     async def _live(self, call: Call) -> None:
         logger.info("call %s begins, %s", call.call_id, call.media_name)
@@ -162,17 +216,38 @@ class Switchboard:
         self._tasks.discard(task)
         self._calls.pop(key, None)
 
-    async def drain(self, timeout_s: float, *, is_urgent: Callable[[], bool] = lambda: False) -> None:
-        """Take no more calls; wait for the running ones, and end those that are left at the deadline.
+    # The end of the process
+
+    def stop_taking(self, *, late_s: float = 0.0) -> None:
+        """Take no more calls, but those whose socket is open already.
 
         Args:
-            is_urgent: looked at while waiting: no more of it.
+            late_s: how long fresh sockets are still let in: their connection was accepted before.
         """
         self._admission.is_draining = True
-        deadline = time.monotonic() + timeout_s
-        while self._tasks and not is_urgent() and (left_s := deadline - time.monotonic()) > 0:
-            await asyncio.wait(set(self._tasks), timeout=min(left_s, 0.1))
+        self._late_until = time.monotonic() + late_s
+
+    def say_goodbye(self) -> None:
+        """Have every caller told that the call ends now; each is hung up once that was heard."""
         for call in list(self._calls.values()):
-            call.end("drained")
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=5.0)
+            call.say_goodbye(GOODBYE, "service stops")
+
+    def end_calls(self, outcome: str) -> None:
+        """Hang up every call, now; a socket that might have become one is closed."""
+        for call in list(self._calls.values()):
+            call.end(outcome)
+        for socket in list(self._waiting):
+            socket.close(1001, "server stops")
+        self._waiting.clear()
+        for one in list(self._forwards):
+            one.end()
+
+    async def wait_for_calls(self, timeout_s: float) -> bool:
+        """Wait until no call is left, nor a socket that may become one; False when time was up before."""
+        if not self._tasks:
+            if not self._waiting:
+                return True
+            await asyncio.sleep(timeout_s)
+            return not (self._tasks or self._waiting)
+        await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        return not (self._tasks or self._waiting)
