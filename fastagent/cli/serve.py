@@ -134,7 +134,7 @@ async def run_workers(options: argparse.Namespace, settings: Settings, manager: 
     folder = Path(own_folder.name if own_folder is not None else settings.run_dir)
     host, port = listeners[0].getsockname()[:2]
     command = [sys.executable, "-m", "fastagent", "serve", *options.agents, "--with-parent"]
-    command += ["--host", settings.host, "--port", str(port), "--run-dir", str(folder)]
+    command += ["--host", settings.host, "--port", str(port), "--run-dir", str(folder), "--no-reuse-port"]
     command += ["--config", options.config] if options.config else []
     for assignment in options.assignments:
         command += ["--set", assignment]

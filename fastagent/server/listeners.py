@@ -1,5 +1,6 @@
 """Where the listening sockets come from: inherited, lent by a process that serves the port, or bound anew."""
 
+import ipaddress
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,15 +21,29 @@ def find_listeners(settings: Settings, descriptors: Sequence[int] = ()) -> list[
         descriptors: inherited ones, which win.
 
     Raises:
-        ConfigurationError: what was inherited is no listening socket, or the port is taken.
+        ConfigurationError: what was inherited is no listening socket, or the port is taken; or others reach a
+            socket that we did not bind, and no token is set.
     """
     if descriptors:
-        return [inherited(descriptor) for descriptor in descriptors]
-    if settings.run_dir and (lent := borrow_listeners(Path(settings.run_dir), settings.port)):
-        for listener in lent:
-            listener.setblocking(False)
-        return lent
-    return [bind(settings.host, settings.port, is_shared=settings.reuse_port)]
+        listeners = [inherited(descriptor) for descriptor in descriptors]
+    elif settings.run_dir:
+        listeners = borrow_listeners(Path(settings.run_dir), settings.port)
+    else:
+        listeners = []
+    if not settings.has_tokens and not all(map(_is_loopback, listeners)):
+        for listener in listeners:
+            listener.close()
+        text = "the listening socket is reachable from other machines, so a token must be set"
+        raise ConfigurationError(text)
+    for listener in listeners:
+        listener.setblocking(False)
+    return listeners or [bind(settings.host, settings.port, is_shared=settings.reuse_port)]
+
+
+def _is_loopback(listener: socket.socket) -> bool:
+    if listener.family == socket.AF_UNIX:
+        return True
+    return ipaddress.ip_address(listener.getsockname()[0].partition("%")[0]).is_loopback
 
 
 def inherited(descriptor: int) -> socket.socket:
@@ -45,7 +60,6 @@ def inherited(descriptor: int) -> socket.socket:
     if listener.type != socket.SOCK_STREAM or not is_listening:
         listener.detach()  # it is not ours to close
         raise ConfigurationError(f"descriptor {descriptor} is not a listening stream socket")
-    listener.setblocking(False)
     listener.set_inheritable(False)
     return listener
 

@@ -165,8 +165,7 @@ class Settings:
     """A private folder where the processes of one port meet: a new one takes the listening socket over, and a
     call is resumed in whichever has it; empty: there is only one."""
     reuse_port: bool = field(default=False, metadata=_variable("FASTAGENT_REUSE_PORT"))
-    """Bind with ``SO_REUSEPORT``: each process has a queue of its own. Where they can meet in a folder, that
-    is better."""
+    """Bind with ``SO_REUSEPORT``, for processes that cannot meet in a folder: each has a queue of its own."""
     workers: int = field(default=1, metadata=_variable("FASTAGENT_WORKERS"))
     """Processes that serve the port, with limits of their own each; 0 for one per core."""
     pin_workers: bool = field(default=False, metadata=_variable("FASTAGENT_PIN_WORKERS"))
@@ -340,6 +339,9 @@ class Settings:
             for token in getattr(self, name):
                 if reason := _token_fault(token):
                     yield Fault(name, reason)
+        if self.reuse_port and (self.run_dir or self.workers != 1):
+            text = "expected neither FASTAGENT_RUN_DIR nor workers beside it: those share one queue"
+            yield Fault("reuse_port", text)
         if not self.is_loopback and not self.has_tokens:
             yield Fault(
                 "host",
