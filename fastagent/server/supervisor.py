@@ -164,7 +164,8 @@ class Supervisor:
         self._workers.discard(worker)
         worker.ready.set()  # nobody waits for it any longer
         if worker.is_leaving or self._is_stopping:
-            if code not in (0, -signal.SIGINT, 130):
+            # A signal may come to one that has done all and only has to leave.
+            if code not in (0, 130, -signal.SIGINT, -signal.SIGTERM):
                 logger.error("worker %d (process %d) ended with %d", worker.slot, worker.process.pid, code)
                 self._has_failed |= self._is_stopping
         elif not worker.is_replacement:

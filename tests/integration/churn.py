@@ -25,7 +25,8 @@ from fastagent.testing.realtime_model import RealtimeModel
 from tests.integration.processes import ROOT, dial, new_phone
 from tests.integration.scene import UNLIMITED
 
-WARM_UP_CALLS = 200
+WARM_UP_CALLS = 1000
+"""Until the heap has seen every mixture of calls; then it stays as large as it is."""
 AT_ONCE = 8
 RESUME_GRACE_S = 0.3
 IDLE_TIMEOUT_S = 20.0
@@ -131,7 +132,7 @@ async def many_calls(url: str, model: RealtimeModel, calls: int) -> None:
     await asyncio.gather(*(worker() for _ in range(AT_ONCE)))
 
 
-async def churn(calls: int, loop: str = "uvloop") -> dict[str, Any]:
+async def churn(calls: int, *, warm_up_calls: int = WARM_UP_CALLS, loop: str = "uvloop") -> dict[str, Any]:
     """Run it; gives the figures before and after."""
     with tempfile.TemporaryDirectory() as folder:
         async with RealtimeModel() as model:
@@ -144,7 +145,7 @@ async def churn(calls: int, loop: str = "uvloop") -> dict[str, Any]:
             try:
                 server = Server(process)
                 url = await server.read()
-                await many_calls(url, model, WARM_UP_CALLS)
+                await many_calls(url, model, warm_up_calls)
                 before = await server.idle()
                 await many_calls(url, model, calls)
                 after = await server.idle()
@@ -169,7 +170,7 @@ def main() -> int:
         if options.serve:
             runner.run(serve(options.serve, options.folder))
             return 0
-        report = runner.run(churn(options.calls, options.loop))
+        report = runner.run(churn(options.calls, loop=options.loop))
     print(json.dumps(report))
     same = ("tasks", "descriptors", "timers", "calls", "connections")
     is_back = all(report["before"][name] == report["after"][name] for name in same)
