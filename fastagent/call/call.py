@@ -170,6 +170,7 @@ class Call:
         self._timer = DeadlineTimer(self._next_deadline, self._advance)
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome = "error"
+        self._is_told_goodbye = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._recorder: CallRecorder | None = None
         if services.recordings is not None:
@@ -249,6 +250,18 @@ class Call:
     def hang_up(self, reason: str) -> None:
         """End the call once everything said was heard."""
         self._do(self._bridge.hang_up(reason, time.monotonic()))
+
+    def say_goodbye(self, note: str, reason: str) -> None:
+        """Have the model say why the call ends, and hang up once that was heard; a parked call ends at once.
+
+        Args:
+            note: what the model is told.
+            reason: what the carrier is told.
+        """
+        if not self.is_over:
+            self._is_told_goodbye = True
+            now = time.monotonic()
+            self._do([*self._bridge.announce(note, now), *self._bridge.hang_up(reason, now)])
 
     # The call as the switchboard sees it
 
@@ -625,7 +638,7 @@ class Call:
 
     def _finish(self, outcome: str) -> None:
         if not self.is_over:
-            self._outcome = outcome
+            self._outcome = "drained" if outcome == "bot" and self._is_told_goodbye else outcome
             self._over.set_result(None)
 
     async def _close(self) -> None:

@@ -124,6 +124,8 @@ no thank you
     ),
 }
 DEFAULT_EXAMPLE = "appointment"
+DRAIN_TIMEOUT_S = 5.0
+"""After a Ctrl-C nobody is on the line any more."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -205,7 +207,13 @@ async def play_example(
     teller = _Teller(narrator)
     phone = AudioCodesPhone(LineOptions(formats=formats))
     # Caller, server and engine share this machine, and its load keeps nobody out.
-    settings = Settings(port=0, realtime_url=LOCAL_REALTIME, admission_lag_ms=0, admission_cpu_percent=0)
+    settings = Settings(
+        port=0,
+        realtime_url=LOCAL_REALTIME,
+        admission_lag_ms=0,
+        admission_cpu_percent=0,
+        drain_timeout_s=DRAIN_TIMEOUT_S,
+    )
     async with run_server(agent, settings, observers=[teller]) as server:
         steps = CallerScript.parse(script)
         report = await play_call(phone, server.audiocodes_url, None, steps, render, narrator, tells_bot=False)
