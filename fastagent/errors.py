@@ -20,6 +20,10 @@
     ├── RealtimeError                 an error event from the model (code, event_id, retryable)
     ├── JournalError                  a conversation's record could not be kept or read (reason)
     │   └── JournalCorruptError       lines were changed, lost or swapped (seq)    also ValueError
+    ├── SessionError                  what outlives a process cannot be kept or read (reason)
+    │   ├── SessionNotFoundError      no such session, or no longer
+    │   ├── SessionConflictError      another process owns the session
+    │   └── StoreUnavailableError     the store does not answer, or cannot write (retryable)
     └── AgentError                    bad transition, failed tool, state time-out
         └── ToolError                 a tool says what went wrong, in words for the caller
         ├── EffectFailedError         nothing was done; effects raise it too
@@ -47,6 +51,10 @@ __all__ = [
     "MalformedMessageError",
     "PlaybackRefusedError",
     "RealtimeError",
+    "SessionConflictError",
+    "SessionError",
+    "SessionNotFoundError",
+    "StoreUnavailableError",
     "ToolError",
     "UnexpectedMessageError",
     "UnsupportedMediaError",
@@ -161,6 +169,39 @@ class JournalCorruptError(JournalError, ValueError):
     def __init__(self, seq: int, reason: str) -> None:
         self.seq = seq
         super().__init__(f"entry {seq}: {reason}")
+
+
+class SessionError(FastAgentError):
+    """What outlives a process cannot be kept or read; a live call goes on without it."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"session: {reason}")
+
+
+class SessionNotFoundError(SessionError):
+    """No such session, or no longer."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"{session_id} is not there")
+
+
+class SessionConflictError(SessionError):
+    """Another process owns the session; nothing was written."""
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"{session_id}: {reason}")
+
+
+class StoreUnavailableError(SessionError):
+    """The store does not answer, or cannot write; ``retryable`` says whether a later try may do."""
+
+    def __init__(self, store: str, reason: str, *, retryable: bool = True) -> None:
+        self.store = store
+        self.retryable = retryable
+        super().__init__(f"{store} store: {reason}")
 
 
 class AgentError(FastAgentError):

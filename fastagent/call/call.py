@@ -31,6 +31,7 @@ from fastagent.call.services import CallServices
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
+from fastagent.tools.task_runs import TaskStand
 from fastagent.wire import events as carrier
 from fastagent.wire.realtime_events import (
     ModelCommand,
@@ -46,6 +47,7 @@ __all__ = ["Call"]
 logger = logging.getLogger("fastagent.call")
 
 AGENT_CLOSE_TIMEOUT_S = 2.0
+DISMISSAL = "The house has to end the call now. Say so and say goodbye, in one short sentence; ask nothing."
 
 
 class Call:
@@ -74,6 +76,11 @@ class Call:
         self._offer = offer
         self._carrier_settings = carrier_settings
         self._begun = time.monotonic()
+        self.started_at_unix_s = time.time()
+        """When the call was offered."""
+        self.turn_count = 0
+        """Finished utterances of either side."""
+        self._is_dismissed = False
         ears = services.ears
         self._media = CallMedia(offer.offers, codec, settings, ears, self._begun)
         self._media.downlink.on_item = self._meet_item
@@ -207,6 +214,44 @@ class Call:
     def hang_up(self, reason: str) -> None:
         """End the call once everything said was heard."""
         self._do(self._bridge.hang_up(reason, time.monotonic()))
+
+    def dismiss(self) -> None:
+        """Have the bot say goodbye, and hang up once that was heard. Dismissing again changes nothing."""
+        if self._is_dismissed or self.is_over:
+            return
+        self._is_dismissed = True
+        now = time.monotonic()
+        if not self.is_parked:
+            self._do(self._bridge.announce(DISMISSAL, now))
+        self._do(self._bridge.hang_up("dismissed", now))
+
+    @property
+    def agent_id(self) -> str:
+        """Who answers now."""
+        return self._desk.agent.agent_id
+
+    @property
+    def graph_hashes(self) -> dict[str, str]:
+        """Content hashes of the graphs of who answers now, by task."""
+        return {name: task.graph.content_hash for name, task in self._desk.agent.tasks.items()}
+
+    @property
+    def stands(self) -> list[TaskStand]:
+        """Where each task under way stands, the one that asked last at the end."""
+        return self._session.stands
+
+    @property
+    def current_state(self) -> str:
+        """The state of the task that asked last; else where the last move led; empty before the first."""
+        if stands := self.stands:
+            return stands[-1].state
+        moves = self._session.transitions
+        return moves[-1].to_state if moves else ""
+
+    @property
+    def record(self) -> CallRecord | None:
+        """What keeps the call's journal."""
+        return self._record
 
     # The call as the switchboard sees it
 
@@ -480,6 +525,7 @@ class Call:
     def _keep_words(self, by: str, text: str) -> None:
         # Words are written down late: those that come just after such a state may still belong to it.
         is_redacted, self._is_redacting = self._is_redacting, self._session.is_redacting
+        self.turn_count += 1
         if self._record is not None:
             self._record.said(by, text, is_redacted=is_redacted or self._is_redacting)
 

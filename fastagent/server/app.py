@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -26,6 +28,8 @@ from fastagent.media.detectors import DetectorName, SpeechDetector, build_detect
 from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.admission import Admission
+from fastagent.server.agent_files import AgentFiles
+from fastagent.server.agents import AgentDirectory
 from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
@@ -33,11 +37,14 @@ from fastagent.server.connections import ConnectionLimit
 from fastagent.server.journals import Journals
 from fastagent.server.load import LoadSampler
 from fastagent.server.playback import playback_routes
+from fastagent.server.rest.agents_api import AgentsApi
+from fastagent.server.rest.problems import ProblemAnswers, answer_failure
+from fastagent.server.rest.routes import rest_routes
+from fastagent.server.rest.sessions_api import SessionArchive, SessionsApi
 from fastagent.server.switchboard import Switchboard
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 from fastagent.tools.mcp import McpPool
-from fastagent.wire.events import SessionOffered
 from fastagent.wire.openai_realtime import upgrade_request
 
 __all__ = ["Service", "build_app"]
@@ -56,6 +63,7 @@ class Service:
     Args:
         realtime_url: where the model is (the settings' own, or the embedded engine's).
         extra_routes: further routes of the same port.
+        sessions: keeps sessions beyond their calls; None: nothing does.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Service:
         realtime_url: str,
         observers: Sequence[CallObserver] = (),
         extra_routes: Sequence[BaseRoute] = (),
+        sessions: SessionArchive | None = None,
     ) -> None:
         self.settings = settings
         self.counters = Counters()
@@ -79,10 +88,13 @@ class Service:
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
         self._house = {id(one): one for agent in agents for one in agent.house}.values()
         self.mcp = McpPool(server for agent in self._house for server in agent.mcp_servers)
-        self._agents = {agent.agent_id: agent for agent in agents}
-        self._first = agents[0]
-        for agent in agents:
-            self.journals.prepare(agent)
+        self._is_mcp_connected = False
+        self.sessions = sessions
+        self.agents = AgentDirectory(
+            agents,
+            files=AgentFiles(settings.agents_dir) if settings.agents_dir else None,
+            prepare=self._prepare,
+        )
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
             attempts=settings.model_connect_attempts,
@@ -108,16 +120,23 @@ class Service:
             _recordings(settings),
             self.journals,
         )
-        self.switchboard = Switchboard(self.services, self.choose_agent, self.admission)
+        self.switchboard = Switchboard(self.services, self.agents.choose, self.admission)
 
-    def choose_agent(self, offer: SessionOffered) -> FastAgent:
-        """The agent whose id is the bot's name at the carrier, else the first one."""
-        return self._agents.get(offer.bot_name, self._first)
+    def _prepare(self, agent: FastAgent) -> None:
+        """Look at an agent before it answers calls.
+
+        Raises:
+            ConfigurationError: an effect names a function that is not there.
+        """
+        self.journals.prepare(agent)
+        if self._is_mcp_connected and agent.mcp_servers:
+            agent.use_mcp(self.mcp)
 
     @contextlib.asynccontextmanager
     async def connected_tools(self) -> AsyncIterator[None]:
         """Have the agents' MCP servers connected while the context is open."""
-        users = [agent for agent in self._house if agent.mcp_servers]
+        house = {id(one): one for agent in (*self._house, *self.agents.answering) for one in agent.house}
+        users = [agent for agent in house.values() if agent.mcp_servers]
         switch_interval_s = sys.getswitchinterval()
         async with self.mcp:
             try:
@@ -129,8 +148,10 @@ class Service:
                     gc.freeze()
                 for agent in users:
                     agent.use_mcp(self.mcp)
+                self._is_mcp_connected = True
                 yield
             finally:
+                self._is_mcp_connected = False
                 sys.setswitchinterval(switch_interval_s)
                 for agent in users:
                     agent.use_mcp(None)
@@ -209,11 +230,25 @@ def build_app(service: Service) -> Starlette:
         # Starlette would answer 403, which says that something is there.
         await websocket.send_denial_response(PlainTextResponse("Not Found", 404))
 
+    settings = service.settings
+    agents = AgentsApi(service.agents, lambda: [call.agent_id for call in service.switchboard.calls])
+    sessions = SessionsApi(
+        lambda: service.switchboard.calls,
+        recordings_dir=Path(settings.recordings_dir) if settings.recordings_dir else None,
+        journals_dir=Path(settings.journals_dir) if settings.journals_dir else None,
+        store=service.sessions,
+    )
     routes: list[BaseRoute] = [
         Route("/health", health),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
+        *rest_routes(service.doors, agents, sessions),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(ProblemAnswers)],
+        exception_handlers={Exception: answer_failure, HTTPException: answer_failure},
+    )

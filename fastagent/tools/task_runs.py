@@ -8,6 +8,7 @@ the same report.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ from fastagent.tools.reports import (
 from fastagent.tools.talk import Talk, Transition
 from fastagent.tools.task import Task
 
-__all__ = ["CreateTask", "TaskRuns"]
+__all__ = ["CreateTask", "TaskRuns", "TaskStand"]
 
 HEARD_GRACE_S = 1.5
 """For the model to begin a task that the caller's words call for, before it begins without the model."""
@@ -45,6 +46,16 @@ HEARD_GRACE_S = 1.5
 CreateTask = Callable[[Coroutine[Any, Any, Outcome]], asyncio.Task[Outcome]]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStand:
+    """Where a task under way stands, for whoever watches the call."""
+
+    task: str
+    state: str
+    scratchpads: Mapping[str, list[str]] = field(repr=False)
+    """Notes by state; none while the state asks for what must not be written down."""
 
 
 class _Run:
@@ -129,6 +140,19 @@ class TaskRuns:
     def standings(self) -> Iterator[tuple[Task, StateSpec, Machine]]:
         """Each run's task, the state it is in, and its machine."""
         return ((run.task, run.spec, run.machine) for run in self._runs.values())
+
+    @property
+    def stands(self) -> list[TaskStand]:
+        """Where each run stands, the one that asked last at the end."""
+        runs = sorted(self._runs.values(), key=lambda run: run.question_number)
+        return [
+            TaskStand(
+                run.task.name,
+                run.machine.state,
+                {} if _is_redacting(run.task.graph, run.spec) else run.machine.scratchpads,
+            )
+            for run in runs
+        ]
 
     @property
     def is_at_work(self) -> bool:
