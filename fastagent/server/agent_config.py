@@ -218,6 +218,7 @@ def _effects(coded: FastAgent) -> dict[str, Callable[..., Any]]:
 
 def _states(definitions: list[StateDefinition], effects: Mapping[str, Callable[..., Any]]) -> list[JsonState]:
     states = []
+    names = {definition.name for definition in definitions}
     for number, definition in enumerate(definitions):
         where = f"states[{number}]"
         for key in definition.llm_config or {}:
@@ -228,7 +229,14 @@ def _states(definitions: list[StateDefinition], effects: Mapping[str, Callable[.
                     raise ConfigError(
                         f"{where}.effects[{position}].{part}", "the agent in code has no effect of this name"
                     )
-        states.append(_checked(where, JsonState.of, definition, where))
+        for position, target in enumerate(definition.allowed_transitions):
+            if target not in names:
+                raise ConfigError(
+                    f"{where}.allowed_transitions[{position}]", "there is no state of this name"
+                )
+        state = _checked(where, JsonState.of, definition, where)
+        _checked(where, state.spec)
+        states.append(state)
     return states
 
 

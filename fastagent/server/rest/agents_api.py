@@ -4,7 +4,7 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError
 from starlette.responses import Response
@@ -30,11 +30,12 @@ from fastagent.server.rest.models import (
 )
 from fastagent.server.rest.operations import Answer, Asked, Handler, Operation, Parameter, json_answer
 from fastagent.server.rest.problems import Problem, invalid
-from fastagent.server.rest.queries import Query, WholeNumber, rfc3339, validation_errors
+from fastagent.server.rest.queries import WHOLE_NUMBER, Query, rfc3339, validation_errors
 
 __all__ = ["CONFIG_BYTES_MAX", "LIST_AGENTS", "POST_CONFIG", "READ_CONFIG", "AgentsApi"]
 
 CONFIG_BYTES_MAX = 1 << 20
+VERSION_MAX = 999_999_999
 RETRY_AFTER_S = 2
 
 _AGENT_ID = Parameter("agent_id", "The agent's id: letters, digits, _ and -, at most 64.", AGENT_ID_PATTERN)
@@ -43,7 +44,9 @@ _AGENT_ID = Parameter("agent_id", "The agent's id: letters, digits, _ and -, at 
 class VersionQuery(Query):
     """Which version of a configuration."""
 
-    version: WholeNumber | None = Field(None, ge=1, description="The version; left out, the current one.")
+    version: Annotated[int, Field(ge=1, le=VERSION_MAX), WHOLE_NUMBER] | None = Field(
+        None, description="The version; left out, the current one."
+    )
 
 
 LIST_AGENTS = Operation(

@@ -10,7 +10,7 @@ from starlette.requests import Request
 
 from fastagent.server.rest.problems import invalid
 
-__all__ = ["Moment", "Query", "WholeNumber", "read_query", "rfc3339", "validation_errors"]
+__all__ = ["WHOLE_NUMBER", "Moment", "Query", "read_query", "rfc3339", "validation_errors"]
 
 PATH_CHARACTERS_MAX = 200
 """Of a mistake's path: keys may be as long as a body."""
@@ -45,7 +45,8 @@ def _moment(text: Any) -> float:
         raise PydanticCustomError("moment", "expected a time as in 2026-11-21T18:30:00Z") from None
 
 
-WholeNumber = Annotated[int, BeforeValidator(_whole)]
+WHOLE_NUMBER = BeforeValidator(_whole)
+"""Stands behind an integer's bounds, which the document then tells of."""
 Moment = Annotated[float, BeforeValidator(_moment), WithJsonSchema({"type": "string", "format": "date-time"})]
 """A time of RFC 3339; seconds since 1970 within."""
 

@@ -1,11 +1,13 @@
 """All operations of the house, and their routes."""
 
+import sys
+
 from starlette.routing import BaseRoute
 
 from fastagent.server.auth import Doorkeeper
 from fastagent.server.playback import START_PLAYBACK, STOP_PLAYBACK
 from fastagent.server.rest.agents_api import LIST_AGENTS, POST_CONFIG, READ_CONFIG, AgentsApi
-from fastagent.server.rest.openapi import DOCUMENT, document_handler
+from fastagent.server.rest.openapi import DOCUMENT, document_bytes, document_handler
 from fastagent.server.rest.operations import Operation, operation_routes
 from fastagent.server.rest.sessions_api import (
     END_SESSION,
@@ -38,3 +40,7 @@ def rest_routes(doors: Doorkeeper, agents: AgentsApi, sessions: SessionsApi) -> 
     """The routes of agents, sessions and the document."""
     handlers = [*agents.handlers, *sessions.handlers, (DOCUMENT, document_handler(OPERATIONS))]
     return operation_routes(doors, handlers)
+
+
+if __name__ == "__main__":
+    sys.stdout.buffer.write(document_bytes(OPERATIONS))

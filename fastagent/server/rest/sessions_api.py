@@ -26,7 +26,7 @@ from fastagent.server.call_journal import CallJournal
 from fastagent.server.rest.models import SessionDetail, SessionList
 from fastagent.server.rest.operations import Answer, Asked, Handler, Operation, Parameter, json_answer
 from fastagent.server.rest.problems import Problem, invalid
-from fastagent.server.rest.queries import Moment, Query, WholeNumber
+from fastagent.server.rest.queries import WHOLE_NUMBER, Moment, Query
 from fastagent.server.rest.session_views import (
     LiveCursor,
     StoredLine,
@@ -106,7 +106,9 @@ class SessionsQuery(Query):
     )
     started_from: Moment | None = Field(None, description="Only those that began then or later.")
     started_before: Moment | None = Field(None, description="Only those that began earlier.")
-    limit: WholeNumber = Field(50, ge=1, le=PAGE_MAX, description="Sessions on one page.")
+    limit: Annotated[int, Field(ge=1, le=PAGE_MAX), WHOLE_NUMBER] = Field(
+        50, description="Sessions on one page."
+    )
     cursor: Annotated[str, Field(min_length=1, max_length=1_000)] | None = Field(
         None, description="`next_cursor` of the page before."
     )

@@ -1,0 +1,96 @@
+"""Schemathesis against a running house: ``python -m tests.integration.api_fuzz EXAMPLES [SEED]``.
+
+Every operation of the document gets EXAMPLES generated requests, good ones and bad ones, beside those of the
+coverage phase and of stateful sequences; all checks are on.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fastagent.server.rest.openapi import document
+from fastagent.server.rest.routes import OPERATIONS
+from tests.integration.api_house import ENDED_ID, LIVE_IDS, TOKEN, open_house
+
+CARRIER_TOKEN = "a-token-for-the-carrier"
+CONFIG = """\
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", "401", "403", "404", "409"]
+
+[checks.negative_data_rejection]
+expected-statuses = ["400", "401", "403", "404", "409", "413", "415", "422"]
+
+# What fits the schema may still be no graph, and no audio file.
+[[operations]]
+include-operation-id = "post_agent_config"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "422"]
+
+[[operations]]
+include-operation-id = "start_playback"
+checks.positive_data_acceptance.expected-statuses = ["202", "400", "404", "409", "415"]
+
+# A text may fit and be no cursor that a page gave.
+[[operations]]
+include-operation-id = "list_sessions"
+checks.positive_data_acceptance.expected-statuses = ["2xx", "422"]
+
+# A call that is told to end goes on until the goodbye was heard; what is kept of it stays.
+[checks.use_after_free]
+enabled = false
+"""
+
+
+def known_ids(described: dict[str, Any]) -> dict[str, Any]:
+    """The document, with ids that are there among those that are tried."""
+    ids = {"session_id": [*LIVE_IDS, ENDED_ID], "agent_id": ["front-desk"]}
+    for methods in described["paths"].values():
+        for operation in methods.values():
+            for parameter in operation.get("parameters", ()):
+                if parameter["in"] == "path":
+                    parameter["schema"] = {
+                        "type": "string",
+                        "anyOf": [{"enum": ids[parameter["name"]]}, parameter["schema"]],
+                    }
+    return described
+
+
+def fuzz(examples: int, *, seed: int, folder: Path, phases: str, include: tuple[str, ...] = ()) -> int:
+    """Run it; the exit code, 0 for no finding. What it found stands on standard output."""
+    (folder / "openapi.json").write_text(json.dumps(known_ids(document(OPERATIONS))))
+    (folder / "schemathesis.toml").write_text(CONFIG)
+    tokens = {"audiocodes_tokens": (CARRIER_TOKEN,), "admin_tokens": (TOKEN,)}
+    with open_house(folder, **tokens, auth_failures_max=10_000_000) as house:
+        command = [
+            *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml")),
+            *(
+                "run",
+                str(folder / "openapi.json"),
+                "--url",
+                house.url,
+                "-H",
+                f"Authorization: Bearer {TOKEN}",
+            ),
+            *("--checks", "all", "--mode", "all", "--max-examples", str(examples), "--seed", str(seed)),
+            *("--phases", phases, "--workers", "1", "--request-timeout", "20", "--warnings", "off"),
+            *("--report", "ndjson", "--report-ndjson-path", str(folder / "events.ndjson")),
+            *("--generation-database", "none", "--no-color", "--suppress-health-check", "all"),
+            *(part for name in include for part in ("--include-operation-id", name)),
+        ]
+        environment = {**os.environ, "PYTHONWARNINGS": ""}
+        return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
+
+
+def main() -> None:
+    """Fuzz all operations."""
+    examples = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
+    seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
+    with tempfile.TemporaryDirectory() as folder:
+        sys.exit(fuzz(examples, seed=seed, folder=Path(folder), phases="examples,coverage,fuzzing,stateful"))
+
+
+if __name__ == "__main__":
+    main()
