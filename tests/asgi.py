@@ -35,13 +35,14 @@ async def ask(
     app: Any,
     method: str,
     target: str,
-    body: bytes | Sequence[bytes] = b"",
+    body: bytes | Sequence[bytes] = (b"",),
     headers: Mapping[str, str] | None = None,
     *,
     client: str = "127.0.0.1",
 ) -> Answer:
-    """One request; ``body`` may come in parts."""
-    parts = [body] if isinstance(body, bytes) else list(body)
+    """One request; ``body`` may come in parts, and without any the client has gone away."""
+    body = [body] if isinstance(body, bytes) else list(body)
+    parts = list(body)
     path, _, query = target.partition("?")
     scope = {
         "type": "http",
@@ -58,8 +59,10 @@ async def ask(
     sent: list[dict[str, Any]] = []
 
     async def receive() -> dict[str, Any]:
-        if not parts:
+        if not body:
             return {"type": "http.disconnect"}
+        if not parts:
+            await asyncio.Event().wait()  # the client stays for its answer
         return {"type": "http.request", "body": parts.pop(0), "more_body": bool(parts)}
 
     async def send(message: Any) -> None:

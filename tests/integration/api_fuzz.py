@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -84,12 +85,28 @@ def fuzz(examples: int, *, seed: int, folder: Path, phases: str, include: tuple[
         return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
+def answered(folder: Path) -> dict[str, Counter[int]]:
+    """How often each operation was answered with which status, in the run that used the folder."""
+    seen: defaultdict[str, Counter[int]] = defaultdict(Counter)
+    for line in (folder / "events.ndjson").read_text().splitlines():
+        recorder = json.loads(line).get("ScenarioFinished", {}).get("recorder", {})
+        label = recorder.get("label", "")
+        for interaction in recorder.get("interactions", {}).values():
+            if label.startswith(f"{interaction['request']['method']} /") and interaction.get("response"):
+                seen[label][interaction["response"]["status_code"]] += 1
+    return dict(seen)
+
+
 def main() -> None:
     """Fuzz all operations."""
     examples = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000
     seed = int(sys.argv[2]) if len(sys.argv) > 2 else 1
     with tempfile.TemporaryDirectory() as folder:
-        sys.exit(fuzz(examples, seed=seed, folder=Path(folder), phases="examples,coverage,fuzzing,stateful"))
+        code = fuzz(examples, seed=seed, folder=Path(folder), phases="examples,coverage,fuzzing,stateful")
+        for label, counts in sorted(answered(Path(folder)).items()):
+            told = " ".join(f"{status}={count}" for status, count in sorted(counts.items()))
+            print(f"{label:44} {counts.total():6} requests: {told}")
+        sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,12 @@ ORDER: dict[str, Any] = {
         },
         {
             "name": "order",
-            "prompt_template": "A {size} one is ordered.",
+            "allowed_transitions": ["done"],
             "effects": [{"name": "order_pizza", "key": "size"}],
             "handles": {"tool_failed": "sorry"},
         },
         {"name": "sorry", "prompt_template": "That did not work."},
+        {"name": "done", "prompt_template": "A {size} one is ordered."},
     ],
     "task_name": "pizza",
 }

@@ -45,6 +45,8 @@ __all__ = ["SESSION_ID_PATTERN", "SessionArchive", "SessionsApi"]
 SESSION_ID_PATTERN = "^[A-Za-z0-9_.:-]{1,128}$"
 """What a store keeps. A running call is found by whatever its carrier calls it."""
 PAGE_MAX = 500
+JOURNAL_TIMEOUT_S = 2.0
+"""For the file of a running call to open."""
 STORE_TIMEOUT_S = 5.0
 """For one answer of the store."""
 LINES_AT_ONCE = 500
@@ -282,7 +284,7 @@ class SessionsApi:
         """A session."""
         session_id = self._session_id(asked)
         if (call := self._call(session_id)) is not None:
-            told = await asyncio.to_thread(_told_by, call)
+            told = await asyncio.to_thread(_told_by, await _journal_of(call))
             return json_answer(detail_of_call(call, told))
         if (detail := await self._stored_detail(session_id)) is not None:
             return json_answer(detail)
@@ -333,8 +335,9 @@ class SessionsApi:
         """The journal's lines."""
         session_id = self._session_id(asked)
         call = self._call(session_id)
-        if call is not None and isinstance(call.record, CallJournal):
-            lines = await asyncio.to_thread(_lines_of, call.record)
+        kept = None if call is None else await _journal_of(call)
+        if kept is not None:
+            lines = await asyncio.to_thread(_lines_of, kept)
         else:
             reading = await asyncio.to_thread(self._kept_journal, session_id)
             if reading is None:
@@ -359,10 +362,22 @@ class SessionsApi:
             raise Problem(500, "journal-unreadable", "the journal cannot be read") from None
 
 
-def _told_by(call: Call) -> Told:
-    record = call.record
+async def _journal_of(call: Call) -> CallJournal | None:
+    """The journal of a running call; its file opens behind the call's back, and is waited for a little."""
+    journal = call.record
+    if not isinstance(journal, CallJournal):
+        return None
     try:
-        return read_entries(record.entries() if isinstance(record, CallJournal) else [])
+        async with asyncio.timeout(JOURNAL_TIMEOUT_S):
+            await journal.effects()
+    except TimeoutError:
+        pass  # a slow disk; what there is is told
+    return journal
+
+
+def _told_by(journal: CallJournal | None) -> Told:
+    try:
+        return read_entries([] if journal is None else journal.entries())
     except JournalCorruptError as error:
         raise Problem(500, "journal-corrupt", f"entry {error.seq} of the journal was changed") from None
 

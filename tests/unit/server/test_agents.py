@@ -180,7 +180,7 @@ def test_agents_and_configurations_at_once_are_bounded(monkeypatch):
 
 def test_a_restart_has_what_was_put(tmp_path):
     first = AgentDirectory([front_desk()], files=AgentFiles(tmp_path / "agents"))
-    sorry = {"states": ORDER["states"][2:], "initial_state": "sorry"}
+    sorry = {"states": ORDER["states"][2:3], "initial_state": "sorry"}
     put_all(first, ("front-desk", {"greeting": "One"}), ("front-desk", GREETING), ("night", sorry))
     second = AgentDirectory([front_desk()], files=AgentFiles(tmp_path / "agents"))
     for name in ("front-desk", "night"):

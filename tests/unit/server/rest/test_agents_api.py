@@ -68,7 +68,7 @@ def test_agents_are_listed_as_they_answer():
         "api",
     )
     assert (desk["is_default"], desk["active_sessions"]) == (True, 2)
-    assert desk["tasks"][0]["states"] == ["ask", "order", "sorry"]
+    assert desk["tasks"][0]["states"] == ["ask", "order", "sorry", "done"]
     assert desk["tasks"][0]["initial_state"] == "ask"
     assert (odd["agent_id"], odd["source"], odd["is_default"], odd["tasks"]) == (
         "odd name!",
@@ -128,7 +128,7 @@ def test_warnings_are_listed_and_errors_refuse(house):
     refused = house.post(island)
     assert refused.is_problem(422, "graph-refused")
     assert refused.json["findings"][0]["kind"] == "unreachable_state"
-    assert refused.json["findings"][0]["place"].startswith("states[3]")
+    assert refused.json["findings"][0]["place"].startswith("states[4]")
     assert house.ask("GET", CONFIG).json["version"] == 2
 
 
