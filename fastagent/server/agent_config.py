@@ -43,7 +43,7 @@ MODEL_KEYS = LLM_KEYS | {"max_output_tokens"}
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
 
 
 class ParameterDefinition(_Strict):

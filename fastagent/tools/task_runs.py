@@ -55,7 +55,7 @@ class TaskStand:
     task: str
     state: str
     scratchpads: Mapping[str, list[str]] = field(repr=False)
-    """Notes by state; none while the state asks for what must not be written down."""
+    """Notes by state: none of a state that asks for what must not be written down, none that quotes it."""
 
 
 class _Run:
@@ -145,14 +145,7 @@ class TaskRuns:
     def stands(self) -> list[TaskStand]:
         """Where each run stands, the one that asked last at the end."""
         runs = sorted(self._runs.values(), key=lambda run: run.question_number)
-        return [
-            TaskStand(
-                run.task.name,
-                run.machine.state,
-                {} if _is_redacting(run.task.graph, run.spec) else run.machine.scratchpads,
-            )
-            for run in runs
-        ]
+        return [TaskStand(run.task.name, run.machine.state, _notes(run)) for run in runs]
 
     @property
     def is_at_work(self) -> bool:
@@ -443,6 +436,16 @@ class TaskRuns:
             return
         if not self.is_closed and (report["status"] != "cancelled" or "undone" in report):
             self._control.announce(as_json(report))
+
+
+def _notes(run: _Run) -> dict[str, list[str]]:
+    graph, slots = run.task.graph, run.machine.context.slots
+    secrets = {str(value) for name, value in slots.items() if graph.is_redacted(name) and value}
+    return {
+        name: [note for note in notes if not any(secret in note for secret in secrets)]
+        for name, notes in run.machine.scratchpads.items()
+        if not _is_redacting(graph, graph.specs[name])
+    }
 
 
 def _is_redacting(graph: Graph, spec: StateSpec) -> bool:

@@ -26,7 +26,8 @@ __all__ = [
 
 
 class _Answer(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    # What is said of a field here is what the document says.
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
 
 
 class Mistake(_Answer):
@@ -191,7 +192,7 @@ class WorkingTask(_Answer):
     task: str
     state: str
     scratchpads: dict[str, list[str]]
-    """Notes by state, of states that keep any and do not ask for what must not be written down."""
+    """Notes by state: none of a state that asks for what must not be written down, none that quotes it."""
 
 
 class SessionDetail(_Answer):
