@@ -34,6 +34,8 @@ logger = logging.getLogger("fastagent.server")
 AGENTS_MAX = 200
 VERSIONS_KEPT = 20
 """Of each agent, to be looked at; the oldest goes first."""
+CONFIG_BYTES_MAX = 32 << 20
+"""Of all configurations together; earlier versions make room, the oldest first."""
 WAITING_MAX = 8
 """Configurations that wait for their turn: one is built at a time."""
 
@@ -69,6 +71,8 @@ class AgentVersion:
     config: Mapping[str, Any] | None = field(default=None, repr=False)
     """As it was posted; None for an agent in code."""
     findings: tuple[Finding, ...] = ()
+    size_bytes: int = 0
+    """Of the configuration."""
 
     @property
     def agent_id(self) -> str:
@@ -177,6 +181,7 @@ class AgentDirectory:
             last = self._versions[agent_id][-1] if agent_id in self._versions else None
             if last is not None and last.content_hash == content_hash:
                 return last, False
+            self._check_room(agent_id, document)
             stored = StoredConfig(agent_id, 1 if last is None else last.number + 1, self._clock(), document)
             self._prepare(built.agent)
             if self._files is not None:
@@ -209,7 +214,13 @@ class AgentDirectory:
 
     def _take(self, stored: StoredConfig, built: BuiltAgent, content_hash: str) -> AgentVersion:
         version = AgentVersion(
-            built.agent, stored.version, content_hash, stored.created_at_unix_s, stored.config, built.findings
+            built.agent,
+            stored.version,
+            content_hash,
+            stored.created_at_unix_s,
+            stored.config,
+            built.findings,
+            _size_bytes(stored.config),
         )
         self._keep(version)
         newest = {agent_id: kept[-1].agent for agent_id, kept in self._versions.items()}
@@ -224,9 +235,26 @@ class AgentDirectory:
     def _keep(self, version: AgentVersion) -> None:
         kept = self._versions.setdefault(version.agent_id, deque(maxlen=VERSIONS_KEPT))
         kept.append(version)
+        excess = sum(one.size_bytes for kept in self._versions.values() for one in kept) - CONFIG_BYTES_MAX
+        while excess > 0:
+            earlier = [kept for kept in self._versions.values() if len(kept) > 1]
+            if not earlier:
+                return
+            excess -= min(earlier, key=lambda kept: kept[0].created_at_unix_s).popleft().size_bytes
+
+    def _check_room(self, agent_id: str, document: Mapping[str, Any]) -> None:
+        others = sum(kept[-1].size_bytes for name, kept in self._versions.items() if name != agent_id)
+        if others + _size_bytes(document) > CONFIG_BYTES_MAX:
+            raise HouseFullError(
+                f"all configurations together may have {CONFIG_BYTES_MAX} bytes", retryable=False
+            )
 
     def _others(self, agent_id: str) -> dict[str, FastAgent]:
         return {name: agent for name, agent in self._answering.items() if name != agent_id}
+
+
+def _size_bytes(document: Mapping[str, Any]) -> int:
+    return len(canonical_json(document))
 
 
 def _hash(agent: FastAgent, config: Mapping[str, Any] | None) -> str:

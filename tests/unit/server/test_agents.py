@@ -97,6 +97,21 @@ def test_old_versions_are_forgotten_in_the_end():
     assert numbers == list(range(7, VERSIONS_KEPT + 7))
 
 
+def test_all_configurations_together_are_bounded_and_earlier_versions_make_room(monkeypatch):
+    monkeypatch.setattr(agents_module, "CONFIG_BYTES_MAX", 400)
+    directory = AgentDirectory([FastAgent("bot"), FastAgent("other")])
+    long = {"instructions": "x" * 150}
+    put_all(directory, ("bot", long), ("other", long), ("bot", {"greeting": "short"}))
+    assert [one.number for one in directory.versions("bot")] == [1, 2, 3]
+    put_all(directory, ("bot", long | {"greeting": "again"}))
+    # The oldest of all goes first.
+    assert [one.number for one in directory.versions("bot")] == [3, 4]
+    assert [one.number for one in directory.versions("other")] == [2]
+    with pytest.raises(HouseFullError):
+        put_all(directory, ("other", {"instructions": "x" * 300}))
+    assert directory.choose(offer("other")).own_instructions == "x" * 150
+
+
 def test_a_refused_configuration_changes_nothing(tmp_path):
     directory = AgentDirectory([front_desk()], files=AgentFiles(tmp_path))
     island = deepcopy(ORDER)
