@@ -12,15 +12,13 @@ SUCCESSES = {
     "POST /agents/{agent_id}/config": 200,
     "GET /sessions": 200,
     "GET /sessions/{session_id}": 200,
-    "DELETE /sessions/{session_id}": 202,
-    "GET /sessions/{session_id}/recording": 200,
     "GET /sessions/{session_id}/journal": 200,
     "GET /openapi.json": 200,
 }
 
 
 def test_generated_requests_find_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    code = fuzz(20, seed=7, folder=tmp_path, phases="fuzzing")
+    code = fuzz(10, seed=7, folder=tmp_path, phases="fuzzing")
     assert code == 0, capfd.readouterr().out
     seen = answered(tmp_path)
     # The doors were open, and there was something behind them.
