@@ -233,6 +233,11 @@ class FastAgent:
         beside.instructions, beside.tools = beside._compose(), beside._tools()
         return beside
 
+    @property
+    def own_instructions(self) -> str:
+        """What it was given as ``instructions``, without what every agent is told."""
+        return self._own_instructions
+
     def __repr__(self) -> str:
         return f"<FastAgent {self.agent_id!r} tasks={list(self.tasks)}>"
 
@@ -344,3 +349,15 @@ class FastAgent:
         if self._mcp_pool is None:
             return ()
         return self._mcp_pool.tools(self.mcp_servers, taken={one["name"] for one in self.tools})
+
+
+def relinked(agents: Mapping[str, FastAgent]) -> dict[str, FastAgent]:
+    """Copies of agents, by id, that have one another as colleagues, wherever they name one of these ids."""
+    copies = {agent_id: copy(agent) for agent_id, agent in agents.items()}
+    for one in copies.values():
+        one.colleagues = MappingProxyType(
+            {name: copies.get(name, colleague) for name, colleague in one.colleagues.items()}
+        )
+        # What the model is told of colleagues holds their purposes.
+        one.tools = one._tools()
+    return copies

@@ -29,7 +29,22 @@ from fastagent.afsm.state import AFSMState
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.errors import ConfigurationError
 
-__all__ = ["LLM_KEYS", "GraphDefinition", "JsonState", "read_graph_definition", "read_watches"]
+__all__ = [
+    "LLM_KEYS",
+    "MAX_STATES",
+    "EffectDefinition",
+    "GraphDefinition",
+    "GuardDefinition",
+    "JsonState",
+    "SilenceDefinition",
+    "SlotDefinition",
+    "StateDefinition",
+    "VoiceDefinition",
+    "WatchDefinition",
+    "WatchStepDefinition",
+    "read_graph_definition",
+    "read_watches",
+]
 
 MAX_STATES = 500
 LLM_KEYS = frozenset(
@@ -49,7 +64,9 @@ class _Strict(BaseModel):
 _Model = TypeVar("_Model", bound=_Strict)
 
 
-class _Slot(_Strict):
+class SlotDefinition(_Strict):
+    """A value that a state collects."""
+
     name: _Name
     type: Literal[
         "string", "integer", "number", "boolean", "date", "time", "digits", "choice"
@@ -68,6 +85,7 @@ class _Slot(_Strict):
     read_back: _Text = ""
 
     def slot(self, where: str) -> Slot:
+        """The slot itself. Raises: `ConfigurationError`, beginning with the path."""
         return Slot(
             self._annotation(where),
             self.prompt,
@@ -107,24 +125,32 @@ class _Slot(_Strict):
         return Annotated[(kind, *marks)] if marks else kind
 
 
-class _Guard(_Strict):
+class GuardDefinition(_Strict):
+    """The condition of a move, and what is said when it does not hold."""
+
     when: _Text
     say: _Text = ""
 
 
-class _SilenceStep(_Strict):
+class SilenceDefinition(_Strict):
+    """What happens after so much silence: words, or a move."""
+
     after_s: _Seconds
     say: _Text = ""
     next_state: str = ""
 
 
-class _Effect(_Strict):
+class EffectDefinition(_Strict):
+    """A function that a state calls for, by name."""
+
     name: _Name
     undo: str = ""
     key: str = ""
 
 
-class _Voice(_Strict):
+class VoiceDefinition(_Strict):
+    """How the bot behaves on the line; see `VoicePolicy`."""
+
     barge_in: Literal["interruptible", "protected", "keyword"] = "interruptible"
     barge_in_keywords: list[str] = []
     is_recorded: bool = True
@@ -135,8 +161,17 @@ class _Voice(_Strict):
     dtmf_grammar: str = ""
     redaction: Literal["none", "digits", "all"] = "none"
 
+    def policy(self, where: str) -> VoicePolicy:
+        """The policy itself. Raises: `ConfigurationError`, beginning with the path."""
+        try:
+            return VoicePolicy(**self.model_dump())
+        except ValueError as error:
+            raise ConfigurationError(f"{where}: {error}") from None
 
-class _State(_Strict):
+
+class StateDefinition(_Strict):
+    """One state."""
+
     name: _Name
     description: _Text = ""
     allowed_transitions: list[_Name] = []
@@ -144,39 +179,43 @@ class _State(_Strict):
     initial_state: bool = False
     scratchpad_enabled: bool = True
     llm_config: dict[str, str | int | float | bool] | None = None
-    slots: list[_Slot] = []
-    guards: dict[str, str | _Guard] = {}
+    slots: list[SlotDefinition] = []
+    guards: dict[str, str | GuardDefinition] = {}
     deadline_s: _Seconds | None = None
     on_deadline: str = ""
-    silence: list[_SilenceStep] = []
+    silence: list[SilenceDefinition] = []
     handles: dict[str, str] = {}
-    voice_policy: _Voice | None = None
+    voice_policy: VoiceDefinition | None = None
     tools: list[_Name] | None = None
-    effects: list[_Effect] = []
+    effects: list[EffectDefinition] = []
     is_digression: bool = False
     enter_when: str = ""
 
 
-class _WatchStep(_Strict):
+class WatchStepDefinition(_Strict):
+    """What a watch does when it fires."""
+
     say: _Text = ""
     next_state: str = ""
     do: Literal["", "hang_up", "transfer", "stop_recording"] = ""
     target: str = ""
 
 
-class _Watch(_Strict):
+class WatchDefinition(_Strict):
+    """A watch beside the states."""
+
     name: _Name
     on: Literal[tuple(event.value for event in Event)] = "input"  # type: ignore[valid-type]
     words: list[_Name] = []
     when: str = ""
     starts_task: bool = False
-    steps: Annotated[list[_WatchStep], Field(min_length=1)]
+    steps: Annotated[list[WatchStepDefinition], Field(min_length=1)]
 
 
 class _Graph(_Strict):
-    states: Annotated[list[_State], Field(min_length=1, max_length=MAX_STATES)]
+    states: Annotated[list[StateDefinition], Field(min_length=1, max_length=MAX_STATES)]
     initial_state: str = ""
-    supervisor: list[_Watch] = []
+    supervisor: list[WatchDefinition] = []
 
 
 class JsonState(AFSMState):
@@ -192,10 +231,11 @@ class JsonState(AFSMState):
         Raises:
             ConfigurationError: it does not fit; the message begins with the path.
         """
-        return cls._made(_read(_State, document, where), where)
+        return cls.of(_read(StateDefinition, document, where), where)
 
     @classmethod
-    def _made(cls, read: _State, where: str) -> Self:
+    def of(cls, read: StateDefinition, where: str) -> Self:
+        """Make the state of a definition. Raises: `ConfigurationError`, beginning with the path."""
         state = cls(read.name, read.description, tuple(read.allowed_transitions))
         state.is_initial = read.initial_state
         state.prompt_template = read.prompt_template
@@ -226,10 +266,7 @@ class JsonState(AFSMState):
             if not target:
                 raise ConfigurationError(f"{where}.handles.{event}: names no state")
         if read.voice_policy is not None:
-            try:
-                state.voice_policy = VoicePolicy(**read.voice_policy.model_dump())
-            except ValueError as error:
-                raise ConfigurationError(f"{where}.voice_policy: {error}") from None
+            state.voice_policy = read.voice_policy.policy(f"{where}.voice_policy")
         state.tools = None if read.tools is None else tuple(read.tools)
         state.effects = tuple(EffectSpec(entry.name, entry.undo, entry.key) for entry in read.effects)
         state.is_digression, state.enter_when = read.is_digression, read.enter_when
@@ -252,16 +289,16 @@ def read_graph_definition(document: Mapping[str, Any]) -> GraphDefinition:
         ConfigurationError: it does not fit; the message begins with the path.
     """
     read = _read(_Graph, document, "")
-    states = tuple(JsonState._made(state, f"states[{n}]") for n, state in enumerate(read.states))
+    states = tuple(JsonState.of(state, f"states[{n}]") for n, state in enumerate(read.states))
     return GraphDefinition(states, read.initial_state, _watches(read.supervisor))
 
 
 def read_watches(documents: list[Mapping[str, Any]]) -> tuple[WatchSpec, ...]:
     """Read the supervisor's watches. Raises: `ConfigurationError`."""
-    return _watches([_read(_Watch, entry, f"supervisor[{n}]") for n, entry in enumerate(documents)])
+    return _watches([_read(WatchDefinition, entry, f"supervisor[{n}]") for n, entry in enumerate(documents)])
 
 
-def _watches(read: list[_Watch]) -> tuple[WatchSpec, ...]:
+def _watches(read: list[WatchDefinition]) -> tuple[WatchSpec, ...]:
     found = []
     for position, watch in enumerate(read):
         try:

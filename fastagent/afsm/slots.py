@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError, PydanticUserError
+from pydantic_core import SchemaError
 
 from fastagent.afsm import spoken
 from fastagent.afsm.spec import Confirmation, SlotSpec, canonical_json
@@ -69,7 +70,7 @@ class Slot:
         """Checks values. Raises: `ConfigurationError`."""
         try:
             return TypeAdapter(self.annotation)
-        except (PydanticSchemaGenerationError, PydanticUserError):
+        except (PydanticSchemaGenerationError, PydanticUserError, SchemaError):
             raise ConfigurationError(f"slot {self.name!r}: its type cannot be checked") from None
 
     @cached_property

@@ -30,6 +30,7 @@ from fastagent.call.media import CallMedia
 from fastagent.call.missing_media import MissingMedia
 from fastagent.call.model_keeper import ModelKeeper
 from fastagent.call.observer import CallSummary, Observers
+from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
 from fastagent.call.session_view import CallView
@@ -39,6 +40,7 @@ from fastagent.call.timer import DeadlineTimer
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
+from fastagent.tools.task_runs import TaskStand
 from fastagent.wire import events as carrier
 from fastagent.wire.openai_realtime import request_named
 from fastagent.wire.realtime_events import (
@@ -55,6 +57,7 @@ __all__ = ["Call"]
 logger = logging.getLogger("fastagent.call")
 
 AGENT_CLOSE_TIMEOUT_S = 2.0
+DISMISSAL = "The house has to end the call now. Say so and say goodbye, in one short sentence; ask nothing."
 
 
 class Call:
@@ -86,6 +89,9 @@ class Call:
         self._services = services
         self._offer = offer
         self._begun = time.monotonic()
+        self.started_at_unix_s = time.time()
+        """When the call was offered."""
+        self._is_dismissed = False
         ears = services.ears
         self._media = CallMedia(offer.offers, codec, settings, ears, self._begun)
         self._media.downlink.on_item = self._meet_item
@@ -262,6 +268,49 @@ class Call:
             self._is_told_goodbye = True
             now = time.monotonic()
             self._do([*self._bridge.announce(note, now), *self._bridge.hang_up(reason, now)])
+
+    def dismiss(self) -> None:
+        """Have the bot say goodbye, and hang up once that was heard. Dismissing again changes nothing."""
+        if self._is_dismissed or self.is_over:
+            return
+        self._is_dismissed = True
+        now = time.monotonic()
+        if not self.is_parked:
+            self._do(self._bridge.announce(DISMISSAL, now))
+        self._do(self._bridge.hang_up("dismissed", now))
+
+    @property
+    def agent_id(self) -> str:
+        """Who answers now."""
+        return self._desk.agent.agent_id
+
+    @property
+    def graph_hashes(self) -> dict[str, str]:
+        """Content hashes of the graphs of who answers now, by task."""
+        return {name: task.graph.content_hash for name, task in self._desk.agent.tasks.items()}
+
+    @property
+    def turn_count(self) -> int:
+        """Finished utterances of either side."""
+        return self._view.turn_count
+
+    @property
+    def stands(self) -> list[TaskStand]:
+        """Where each task under way stands, the one that asked last at the end."""
+        return self._session.stands
+
+    @property
+    def current_state(self) -> str:
+        """The state of the task that asked last; else where the last move led; empty before the first."""
+        if stands := self.stands:
+            return stands[-1].state
+        moves = self._session.transitions
+        return moves[-1].to_state if moves else ""
+
+    @property
+    def record(self) -> CallRecord | None:
+        """What keeps the call's journal."""
+        return self._kept.record
 
     # The call as the switchboard sees it
 
@@ -551,6 +600,7 @@ class Call:
                     self._kept.said("caller", command.text)
                     self._observers.tell("caller_said", self.call_id, command.text)
                 case asked.BotSaid():
+                    self._view.turn_count += 1
                     self._session.bot_said(command.text)
                     self._kept.said("agent", command.text)
                     self._observers.tell("bot_said", self.call_id, command.text)

@@ -4,7 +4,7 @@ A client is refused before the WebSocket opens, with an ``error`` message as the
 ours, 403 for another site's page, 503 without room. From then on errors are messages.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib.resources import files
 
 from starlette.requests import Request
@@ -63,7 +63,10 @@ class AgentSocket(CarrierSocket):
 
 
 def agent_routes(
-    services: CallServices, switchboard: Switchboard, door: AgentDoor, agent_ids: Collection[str]
+    services: CallServices,
+    switchboard: Switchboard,
+    door: AgentDoor,
+    agent_ids: Callable[[], Collection[str]],
 ) -> list[BaseRoute]:
     """The WebSocket, ``/asyncapi.yaml``, and where it is asked for the page with the microphone."""
     asyncapi = (files("fastagent.server") / "asyncapi.yaml").read_bytes()
@@ -84,7 +87,7 @@ def agent_routes(
             await _refuse(websocket, 503, ErrorCode.CAPACITY_EXCEEDED, "no capacity", refusal.headers)
         else:
             socket = AgentSocket(
-                AgentCodec(agents=agent_ids, resume_id=websocket.headers.get("x-session-id") or None),
+                AgentCodec(agents=agent_ids(), resume_id=websocket.headers.get("x-session-id") or None),
                 bad_message_limit=services.settings.bad_message_limit,
                 counters=services.counters,
             )

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
@@ -25,7 +27,9 @@ from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.admission import Admission
 from fastagent.server.agent_door import AgentDoor
+from fastagent.server.agent_files import AgentFiles
 from fastagent.server.agent_socket import agent_routes
+from fastagent.server.agents import AgentDirectory
 from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
@@ -36,6 +40,10 @@ from fastagent.server.journals import Journals
 from fastagent.server.load import LoadSampler
 from fastagent.server.observability import Observability
 from fastagent.server.playback import playback_routes
+from fastagent.server.rest.agents_api import AgentsApi
+from fastagent.server.rest.problems import ProblemAnswers, answer_failure
+from fastagent.server.rest.routes import rest_routes
+from fastagent.server.rest.sessions_api import SessionsApi
 from fastagent.server.session_secret import session_secret
 from fastagent.server.stored_call import CallSessions
 from fastagent.server.switchboard import Switchboard
@@ -44,7 +52,6 @@ from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
 from fastagent.telephony.sms import sms_channel
 from fastagent.tools.mcp import McpPool
-from fastagent.wire.events import SessionOffered
 from fastagent.wire.openai_realtime import upgrade_request
 
 __all__ = ["Service", "build_app"]
@@ -70,6 +77,7 @@ class Service:
     Args:
         realtime_url: where the model is (the settings' own, or the embedded engine's).
         extra_routes: further routes of the same port.
+        sessions: keeps sessions beyond their calls; None: nothing does.
     """
 
     def __init__(
@@ -109,10 +117,12 @@ class Service:
         )
         self._house = list({id(one): one for agent in agents for one in agent.house}.values())
         self.mcp = McpPool(server for agent in self._house for server in agent.mcp_servers)
-        self._agents = {agent.agent_id: agent for agent in agents}
-        self._first = agents[0]
-        for agent in agents:
-            self.journals.prepare(agent)
+        self._is_mcp_connected = False
+        self.agents = AgentDirectory(
+            agents,
+            files=AgentFiles(settings.agents_dir) if settings.agents_dir else None,
+            prepare=self._prepare,
+        )
         is_local = settings.realtime_url == LOCAL_REALTIME
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
@@ -147,18 +157,24 @@ class Service:
             self.journals,
             CallSessions(self.continuity),
         )
-        self.switchboard = Switchboard(self.services, self.choose_agent, self.admission, self.continuity)
+        self.switchboard = Switchboard(self.services, self.agents.choose, self.admission, self.continuity)
         self.continuity.on_lost = self.switchboard.lose
         self.observability.connect(self.switchboard, self.counters)
 
     @property
     def agent_ids(self) -> frozenset[str]:
         """Who can be asked for."""
-        return frozenset(self._agents)
+        return frozenset(agent.agent_id for agent in self.agents.answering)
 
-    def choose_agent(self, offer: SessionOffered) -> FastAgent:
-        """The agent whose id is the bot's name at the carrier, else the first one."""
-        return self._agents.get(offer.bot_name, self._first)
+    def _prepare(self, agent: FastAgent) -> None:
+        """Look at an agent before it answers calls.
+
+        Raises:
+            ConfigurationError: an effect names a function that is not there.
+        """
+        self.journals.prepare(agent)
+        if self._is_mcp_connected and agent.mcp_servers:
+            agent.use_mcp(self.mcp)
 
     def use_agents(self, agents: Sequence[FastAgent]) -> None:
         """Have these answer the calls that begin from now on.
@@ -167,20 +183,14 @@ class Service:
             ConfigurationError: they cannot: one has an effect without a function, or an MCP server that this
                 process is not connected to.
         """
-        house = list({id(one): one for agent in agents for one in agent.house}.values())
-        for agent in agents:
-            self.journals.prepare(agent)
-        for agent in house:
-            if agent.mcp_servers:
-                agent.use_mcp(self.mcp)
-        self._house = house
-        self._agents = {agent.agent_id: agent for agent in agents}
-        self._first = agents[0]
+        self.agents.use(agents)
+        self._house = list({id(one): one for agent in agents for one in agent.house}.values())
 
     @contextlib.asynccontextmanager
     async def connected_tools(self) -> AsyncIterator[None]:
         """Have the agents' MCP servers connected while the context is open."""
-        users = [agent for agent in self._house if agent.mcp_servers]
+        house = {id(one): one for agent in (*self._house, *self.agents.answering) for one in agent.house}
+        users = [agent for agent in house.values() if agent.mcp_servers]
         switch_interval_s = sys.getswitchinterval()
         async with self.mcp:
             try:
@@ -192,8 +202,10 @@ class Service:
                     gc.freeze()
                 for agent in users:
                     agent.use_mcp(self.mcp)
+                self._is_mcp_connected = True
                 yield
             finally:
+                self._is_mcp_connected = False
                 sys.setswitchinterval(switch_interval_s)
                 for agent in self._house:
                     agent.use_mcp(None)
@@ -289,6 +301,14 @@ def build_app(service: Service) -> Starlette:
         # Starlette would answer 403, which says that something is there.
         await websocket.send_denial_response(PlainTextResponse("Not Found", 404))
 
+    settings = service.settings
+    agents = AgentsApi(service.agents, lambda: [call.agent_id for call in service.switchboard.calls])
+    sessions = SessionsApi(
+        lambda: service.switchboard.calls,
+        recordings_dir=Path(settings.recordings_dir) if settings.recordings_dir else None,
+        journals_dir=Path(settings.journals_dir) if settings.journals_dir else None,
+        store=service.store,
+    )
     routes: list[BaseRoute] = [
         *health_routes(
             service.observability,
@@ -302,10 +322,16 @@ def build_app(service: Service) -> Starlette:
             service.services,
             service.switchboard,
             AgentDoor(service.doors, service.settings.agent_origins),
-            service.agent_ids,
+            lambda: service.agent_ids,
         ),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
+        *rest_routes(service.doors, agents, sessions),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(ProblemAnswers)],
+        exception_handlers={Exception: answer_failure, HTTPException: answer_failure},
+    )

@@ -10,7 +10,7 @@ from fastagent.afsm.effects.effects import Effects
 from fastagent.afsm.effects.rules import BoundEffect
 from fastagent.call.stored import CarriedEntry
 from fastagent.errors import EffectFailedError, JournalError
-from fastagent.journal import FileJournal, Journal, MemoryJournal, RunRecorder
+from fastagent.journal import Entry, FileJournal, Journal, MemoryJournal, RunRecorder
 from fastagent.tools.kept import Undone
 
 __all__ = ["CallJournal", "OpenFile"]
@@ -89,6 +89,14 @@ class CallJournal:
 
     def __repr__(self) -> str:
         return f"<CallJournal {self._journal!r}>"
+
+    def entries(self, start: int = 0) -> list[Entry]:
+        """What is kept so far, from number ``start`` on; nothing while the file is not open yet.
+
+        Raises:
+            JournalCorruptError: the chain is broken.
+        """
+        return [] if self._journal is None else list(self._journal.entries(start))
 
     # Opening
 

@@ -15,6 +15,7 @@ from http import HTTPStatus
 from typing import Any, Literal, Protocol
 
 import orjson
+from pydantic import Field
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
@@ -30,9 +31,14 @@ from fastagent.errors import (
 )
 from fastagent.server.auth import Denial, Doorkeeper, Scope
 from fastagent.server.clip_library import ClipLibrary, EncodedClip
+from fastagent.server.rest.bodies import read_body
+from fastagent.server.rest.models import PlaybackRequest, PlaybackStarted
+from fastagent.server.rest.operations import Answer, Operation, Parameter
+from fastagent.server.rest.problems import Problem, bad_request, denied
+from fastagent.server.rest.queries import Query
 from fastagent.stats import Counters
 
-__all__ = ["PLAYBACK_PATH", "PlayableCall", "Problem", "playback_routes"]
+__all__ = ["PLAYBACK_PATH", "START_PLAYBACK", "STOP_PLAYBACK", "PlayableCall", "playback_routes"]
 
 logger = logging.getLogger("fastagent.server")
 
@@ -45,6 +51,47 @@ UPLOADS_AT_ONCE_MAX = 4
 RETRY_AFTER_S = 1
 
 When = Literal["now", "when_quiet"]
+PLAYBACK_SCOPES = (Scope.ADMIN, Scope.AUDIOCODES)
+
+_SESSION_ID = Parameter("session_id", "The conversation id of a running call, whatever its carrier calls it.")
+
+
+class PlaybackQuery(Query):
+    """Options of an uploaded file; a clip that is named has them in its body."""
+
+    loop: bool | None = Field(None, description="Again and again until the bot speaks or it is stopped.")
+    when: When | None = Field(None, description="`when_quiet` waits until neither side speaks.")
+    interruptible: bool | None = Field(None, description="The caller's words stop it.")
+    level_dbfs: float | None = Field(None, ge=-60, le=0, description="Brought to this level before.")
+
+
+START_PLAYBACK = Operation(
+    "POST",
+    PLAYBACK_PATH,
+    "start_playback",
+    "Play a clip into a running call: an audio file, or one by its name",
+    {202: Answer("The call has it.", PlaybackStarted)},
+    (400, 404, 405, 409, 413, 415, 503),
+    tag="sessions",
+    parameters=(_SESSION_ID,),
+    query=PlaybackQuery,
+    bodies={
+        "application/json": PlaybackRequest,
+        "audio/wav": {"type": "string", "format": "binary"},
+    },
+    scopes=PLAYBACK_SCOPES,
+)
+STOP_PLAYBACK = Operation(
+    "DELETE",
+    PLAYBACK_PATH,
+    "stop_playback",
+    "Stop what plays",
+    {204: Answer("Nothing plays.")},
+    (400, 404, 405),
+    tag="sessions",
+    parameters=(_SESSION_ID,),
+    scopes=PLAYBACK_SCOPES,
+)
 
 
 class PlayableCall(Protocol):
@@ -63,30 +110,6 @@ class PlayableCall(Protocol):
 
     def stop_playback(self) -> object:
         """Stop what plays; that nothing does is no error."""
-
-
-class Problem(Exception):
-    """An answer in problem details."""
-
-    def __init__(
-        self, status: HTTPStatus, kind: str, detail: str, headers: Mapping[str, str] | None = None
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.kind = kind
-        self.detail = detail
-        self.headers = headers
-
-    @property
-    def response(self) -> Response:
-        """``application/problem+json``; the type tells problems of one status apart."""
-        body = {
-            "type": f"urn:fastagent:problem:{self.kind}",
-            "title": self.kind.replace("-", " ").capitalize(),
-            "status": int(self.status),
-            "detail": self.detail,
-        }
-        return JSONResponse(body, int(self.status), self.headers, media_type="application/problem+json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +132,7 @@ class PlayOptions:
             Problem: an option is not known, or its value does not fit.
         """
         if unknown := values.keys() - cls.__dataclass_fields__.keys():
-            raise _bad_request(f"expected {', '.join(cls.__dataclass_fields__)}, got {min(unknown)[:40]!r}")
+            raise bad_request(f"expected {', '.join(cls.__dataclass_fields__)}, got {min(unknown)[:40]!r}")
         return cls(
             loop=_flag("loop", values.get("loop", False)),
             when=_when("when", values.get("when", "now")),
@@ -168,10 +191,9 @@ class _Door:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
 
     def _admit(self, request: Request) -> None:
-        found = self._doors.check(request, Scope.ADMIN, Scope.AUDIOCODES)
+        found = self._doors.check(request, *PLAYBACK_SCOPES)
         if isinstance(found, Denial):
-            status = HTTPStatus(found.status)
-            raise Problem(status, status.phrase.lower().replace(" ", "-"), found.detail, found.headers)
+            raise denied(found)
 
     def _call(self, request: Request) -> PlayableCall:
         call = self._find_call(request.path_params["session_id"])
@@ -220,16 +242,16 @@ class _Door:
 
     async def _named(self, request: Request, format: AudioFormat) -> tuple[EncodedClip, PlayOptions]:
         if request.query_params:
-            raise _bad_request("query parameters go with an uploaded file; put them into the JSON")
+            raise bad_request("query parameters go with an uploaded file; put them into the JSON")
         try:
-            values = orjson.loads(await _body(request, REQUEST_BYTES_MAX))
+            values = orjson.loads(await read_body(request, REQUEST_BYTES_MAX))
         except orjson.JSONDecodeError:
-            raise _bad_request("the body is not JSON") from None
+            raise bad_request("the body is not JSON") from None
         if not isinstance(values, dict):
-            raise _bad_request('expected a JSON object such as {"clip": "hold-music", "loop": true}')
+            raise bad_request('expected a JSON object such as {"clip": "hold-music", "loop": true}')
         name = values.pop("clip", None)
         if not isinstance(name, str):
-            raise _bad_request("clip: expected the name of a clip")
+            raise bad_request("clip: expected the name of a clip")
         options = PlayOptions.parse(values)
         clip = await _prepared(self._clips.named, name, format, options)
         return clip, options
@@ -245,7 +267,7 @@ class _Door:
             )
         self._uploads += 1
         try:
-            content = await _body(request, self._upload_bytes_max)
+            content = await read_body(request, self._upload_bytes_max)
             return await _prepared(self._clips.uploaded, content, format, options), options
         finally:
             self._uploads -= 1
@@ -268,33 +290,12 @@ async def _prepared(
         raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "unsupported-container", str(error)) from None
 
 
-async def _body(request: Request, limit_bytes: int) -> bytes:
-    """The request's body, refused as soon as it is known to be too large."""
-    too_large = Problem(
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-        "body-too-large",
-        f"expected a body of at most {limit_bytes} bytes",
-    )
-    if (claimed := request.headers.get("content-length", "")).isdecimal() and int(claimed) > limit_bytes:
-        raise too_large
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise too_large
-    return bytes(body)
-
-
-def _bad_request(detail: str) -> Problem:
-    return Problem(HTTPStatus.BAD_REQUEST, "bad-request", detail)
-
-
 def _flag(name: str, value: object) -> bool:
     if isinstance(value, bool):
         return value
     if value in ("true", "false"):
         return value == "true"
-    raise _bad_request(f"{name}: expected true or false")
+    raise bad_request(f"{name}: expected true or false")
 
 
 def _when(name: str, value: object) -> When:
@@ -302,7 +303,7 @@ def _when(name: str, value: object) -> When:
         return "now"
     if value == "when_quiet":
         return "when_quiet"
-    raise _bad_request(f"{name}: expected now or when_quiet")
+    raise bad_request(f"{name}: expected now or when_quiet")
 
 
 def _level(name: str, value: object) -> float | None:
@@ -315,5 +316,5 @@ def _level(name: str, value: object) -> float | None:
     except ValueError:
         level = math.nan
     if not LEVEL_DBFS_MIN <= level <= 0:
-        raise _bad_request(f"{name}: expected a level of {LEVEL_DBFS_MIN:g} to 0 dBFS")
+        raise bad_request(f"{name}: expected a level of {LEVEL_DBFS_MIN:g} to 0 dBFS")
     return level

@@ -68,6 +68,11 @@ class Switchboard:
         return self._admission.is_draining
 
     @property
+    def calls(self) -> list[Call]:
+        """The calls that are not over, in no order."""
+        return [call for call in self._calls.values() if not call.is_over]
+
+    @property
     def has_room(self) -> bool:
         """Another call would be taken."""
         return self._admission.foresee(time.monotonic(), calls=len(self._calls)) is None

@@ -262,6 +262,8 @@ class Settings:
     """Age at which journals are deleted; 0 keeps them."""
     clips_dir: str = field(default="", metadata=_variable("FASTAGENT_CLIPS_DIR"))
     """The folder of audio files that can be played into a call by name; empty for the built-in ones alone."""
+    agents_dir: str = field(default="", metadata=_variable("FASTAGENT_AGENTS_DIR"))
+    """The folder that keeps posted configurations of agents across restarts; empty: they are not kept."""
 
     store_path: str = field(default="", metadata=_variable("FASTAGENT_STORE"))
     """The SQLite file that keeps sessions across restarts; empty: in memory."""

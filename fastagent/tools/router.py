@@ -37,7 +37,7 @@ from fastagent.tools.reports import (
 )
 from fastagent.tools.talk import Talk, Transition
 from fastagent.tools.task import END_CALL, HAND_OVER, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL, Task
-from fastagent.tools.task_runs import CreateTask, TaskRuns
+from fastagent.tools.task_runs import CreateTask, TaskRuns, TaskStand
 
 __all__ = ["DEFAULT_TASK_PATIENCE_S", "AgentSession", "Focus"]
 
@@ -176,6 +176,11 @@ class AgentSession:
             if spec.voice is not None:
                 patience = max(patience, _PATIENCE.index(spec.voice.speech))
         return Focus("\n".join(lines), self.allowed_tools, "" if patience < 0 else _PATIENCE[patience])
+
+    @property
+    def stands(self) -> list[TaskStand]:
+        """Where each task under way stands, the one that asked last at the end."""
+        return self._runs.stands
 
     @property
     def is_redacting(self) -> bool:

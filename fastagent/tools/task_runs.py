@@ -8,6 +8,7 @@ the same report.
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -37,7 +38,7 @@ from fastagent.tools.reports import (
 from fastagent.tools.talk import Talk, Transition
 from fastagent.tools.task import Task
 
-__all__ = ["CreateTask", "TaskRuns"]
+__all__ = ["CreateTask", "TaskRuns", "TaskStand"]
 
 HEARD_GRACE_S = 1.5
 """For the model to begin a task that the caller's words call for, before it begins without the model."""
@@ -45,6 +46,16 @@ HEARD_GRACE_S = 1.5
 CreateTask = Callable[[Coroutine[Any, Any, Outcome]], asyncio.Task[Outcome]]
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskStand:
+    """Where a task under way stands, for whoever watches the call."""
+
+    task: str
+    state: str
+    scratchpads: Mapping[str, list[str]] = field(repr=False)
+    """Notes by state: none of a state that asks for what must not be written down, none that quotes it."""
 
 
 class _Run:
@@ -129,6 +140,12 @@ class TaskRuns:
     def standings(self) -> Iterator[tuple[Task, StateSpec, Machine]]:
         """Each run's task, the state it is in, and its machine."""
         return ((run.task, run.spec, run.machine) for run in self._runs.values())
+
+    @property
+    def stands(self) -> list[TaskStand]:
+        """Where each run stands, the one that asked last at the end."""
+        runs = sorted(self._runs.values(), key=lambda run: run.question_number)
+        return [TaskStand(run.task.name, run.machine.state, _notes(run)) for run in runs]
 
     @property
     def is_at_work(self) -> bool:
@@ -431,6 +448,16 @@ class TaskRuns:
             return
         if not self.is_closed and (report["status"] != "cancelled" or "undone" in report):
             self._control.announce(as_json(report))
+
+
+def _notes(run: _Run) -> dict[str, list[str]]:
+    graph, slots = run.task.graph, run.machine.context.slots
+    secrets = {str(value) for name, value in slots.items() if graph.is_redacted(name) and value}
+    return {
+        name: [note for note in notes if not any(secret in note for secret in secrets)]
+        for name, notes in run.machine.scratchpads.items()
+        if not _is_redacting(graph, graph.specs[name])
+    }
 
 
 def _is_redacting(graph: Graph, spec: StateSpec) -> bool:

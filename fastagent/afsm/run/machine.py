@@ -323,6 +323,13 @@ class Machine:
             self._line.apply(None)
         return Outcome("failed", say, self._result_or_nothing(), self.state)
 
+    @property
+    def scratchpads(self) -> dict[str, list[str]]:
+        """The notes of the states that were entered and keep any, by state."""
+        specs = self._graph.specs
+        notes = self._passage.scratchpads
+        return {name: kept for name, kept in notes.items() if specs[name].is_scratchpad_enabled}
+
     def snapshot(self) -> dict[str, Any] | None:
         """Give the run at rest as JSON values; None while it is at work.
 
