@@ -129,7 +129,7 @@ class _Shaped:
         self._text = b""
 
     async def send(self, message: Message) -> None:
-        if message["type"] == self._start and message["status"] >= 400 and not _is_problem(message):
+        if message["type"] == self._start and message["status"] >= 400 and not _speaks_json(message):
             self._held = message
         elif self._held is not None and message["type"] == self._body:
             self._text += message.get("body", b"")[:DETAIL_BYTES_MAX]
@@ -151,8 +151,9 @@ class _Shaped:
         await self._send({"type": self._body, "body": response.body})
 
 
-def _is_problem(start: Message) -> bool:
+def _speaks_json(start: Message) -> bool:
+    """It is a problem already, or an error in the words of another protocol."""
     return any(
-        name.lower() == b"content-type" and value.startswith(MEDIA_TYPE.encode())
+        name.lower() == b"content-type" and value.startswith((MEDIA_TYPE.encode(), b"application/json"))
         for name, value in start["headers"]
     )

@@ -24,7 +24,7 @@ ANSWERS = {
     "text": lambda: PlainTextResponse("no capacity", 503, {"Retry-After": "3"}),
     "long": lambda: PlainTextResponse("x" * 10_000, 400),
     "empty": lambda: Response(status_code=416, headers={"Content-Range": "bytes */9"}),
-    "json": lambda: JSONResponse({"secret": "not for the detail"}, 404),
+    "json": lambda: JSONResponse({"status": "draining"}, 503),
     "stream": lambda: StreamingResponse(pieces(), 409, media_type="text/plain"),
     "odd": lambda: Response(status_code=422),
 }
@@ -58,7 +58,6 @@ def get(path: str, method: str = "GET") -> Answer:
         ("/text", 503, "service-unavailable", "no capacity"),
         ("/long", 400, "bad-request", "x" * 500),
         ("/empty", 416, "range-not-satisfiable", "Range Not Satisfiable"),
-        ("/json", 404, "not-found", "Not Found"),
         ("/stream", 409, "conflict", "two words"),
         ("/odd", 422, "unprocessable-content", "Unprocessable Content"),
         ("/http", 403, "forbidden", "not you"),
@@ -82,6 +81,10 @@ def test_headers_that_belong_to_an_error_stay():
 
 def test_what_is_no_error_is_left_alone():
     assert (get("/fine").status, get("/fine").body) == (200, b"fine")
+
+
+def test_an_error_that_speaks_json_of_its_own_is_left_alone():
+    assert (get("/json").status, get("/json").json) == (503, {"status": "draining"})
 
 
 def test_a_fault_of_ours_is_a_problem_without_its_text():
