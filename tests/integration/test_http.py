@@ -42,7 +42,7 @@ MEDIA = "/audiocodes/webhook"
 TOKEN = "correct-token-0123"
 
 
-TEXT = (b"content-type", b"text/plain")
+PLAIN_TEXT = (b"content-type", b"text/plain")
 
 
 class Applications:
