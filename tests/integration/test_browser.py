@@ -46,7 +46,7 @@ def test_page_talks_and_is_interrupted(microphone: Path, tmp_path: Path) -> None
             await page.go(base + DEMO_PATH)
             await page.run("document.getElementById('call').click()")
             await page.until("document.getElementById('status').textContent.startsWith('ended')")
-            assert scene.server.service.counters["upgrades_unauthorized"] == 1
+            assert scene.server.service.counters["auth_refused_missing"] == 1
 
             await page.run(f"document.getElementById('token').value = '{TOKEN}'")
             await page.run("document.getElementById('call').click()")

@@ -104,7 +104,7 @@ class Applications:
         start = {
             "type": "websocket.http.response.start",
             "status": 418,
-            "headers": [(b"x-tea", b"yes"), TEXT],
+            "headers": [(b"x-tea", b"yes"), PLAIN_TEXT],
         }
         await websocket.send(start)
         await websocket.send({"type": "websocket.http.response.body", "body": b"no ", "more_body": True})

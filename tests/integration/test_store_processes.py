@@ -102,12 +102,15 @@ def test_two_processes_never_write_one_session_at_once(shared, tmp_path):
     # Until each was the owner a few times, and one of them was overtaken.
     deadline = time.monotonic() + TIMEOUT_S
     texts = [""]
-    while not (all(text.count("wrote") > 20 for text in texts) and any("lost" in text for text in texts)):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-        texts = [path.read_text() for path in said.values()]
-    stop.touch()
-    assert [rival.wait(TIMEOUT_S) for rival in rivals] == [0, 0, 0]
+    try:
+        while not (all(text.count("wrote") > 20 for text in texts) and any("lost" in text for text in texts)):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+            texts = [path.read_text() for path in said.values()]
+    finally:
+        stop.touch()
+        codes = [rival.wait(TIMEOUT_S) for rival in rivals]
+    assert codes == [0, 0, 0]
     told = {name: path.read_text().splitlines() for name, path in said.items()}
     wrote = {
         name: {int(line.split()[1]) for line in lines if line.startswith("wrote")}
