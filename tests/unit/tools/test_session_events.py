@@ -105,6 +105,18 @@ async def test_a_wish_for_a_person_that_no_task_sees_to_is_granted_at_once(sessi
     await session.close("over")
 
 
+async def test_event_of_the_line_reaches_a_watch_whatever_the_state_answers_to():
+    watch = WatchSpec("impatient", (WatchStep(say="I hear you."),), on=Event.BARGE_IN)
+    agent = FastAgent("a", [Ask(), Undo(), AFSMState("end", "Done.", [])], "ask", supervisor=[watch])
+    control = create_autospec(CallControl, instance=True)
+    control.call_id = "c"
+    session = agent.open(control)
+    await call(session, "1", "a")
+    session.signal(Event.BARGE_IN)
+    control.announce.assert_called_once_with("I hear you.")
+    await session.close("over")
+
+
 async def test_event_of_the_line_reaches_running_tasks(session):
     await call(session, "1", "work")
     session.context.add_salient_fact("ok", True)
