@@ -19,7 +19,7 @@ from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.run.limits import Limits
 from fastagent.afsm.run.machine import Machine, Outcome
 from fastagent.afsm.run.proposal import Reasoner
-from fastagent.afsm.spec import Event
+from fastagent.afsm.spec import EFFECT_MARK, EffectSpec, Event
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext
 from fastagent.errors import AgentError, EffectFailedError
@@ -97,6 +97,9 @@ class _NotedEffects:
         *,
         call_id: str | None = None,
     ) -> Any:
+        if not name:  # then it is the one that the function was declared with
+            mark = getattr(function, EFFECT_MARK, None)
+            name = mark.name if isinstance(mark, EffectSpec) else str(getattr(function, "__name__", "effect"))
         if self.fails_next:
             self.fails_next = False
             raise EffectFailedError(f"effect {name!r} was made to fail")

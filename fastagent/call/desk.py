@@ -128,7 +128,8 @@ class AgentDesk:
         before, former = self.session, self.agent
         summary = before.summary(reason)
         before.on_focus = None
-        self._start(before.close("handed over", timeout_s=CLOSE_TIMEOUT_S))
+        # The caller is still there: a state that answers to a hang-up would end the call.
+        self._start(before.close("handed over", timeout_s=CLOSE_TIMEOUT_S, is_hang_up=False))
         self.agent = agent.beside(former)
         logger.info("call %s: %s hands over to %s", self._control.call_id, former.agent_id, agent.agent_id)
         if self._record is not None:

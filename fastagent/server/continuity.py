@@ -53,6 +53,7 @@ TAKE_OVER_TIMEOUT_S = 8.0
 TAKE_OVER_PAUSE_S = 0.25
 RECLAIM_INTERVAL_S = 15.0
 RECLAIM_PAGE = 100
+PURGE_INTERVAL_S = 600.0
 LEASE_TTL_S = 6.0
 """How long a process that died still owns its calls; a store that is away for longer ends no call."""
 SMS_TIMEOUT_S = 10.0
@@ -191,12 +192,16 @@ class Continuity:
         return False
 
     async def watch(self) -> None:
-        """Look for calls whose process died, for as long as this process lives."""
+        """Look for calls whose process died, and delete sessions that are too old, as long as this lives."""
+        purge_at_s = 0.0
         while True:
             try:
                 await self.reclaim()
+                if time.monotonic() >= purge_at_s:
+                    await self.keeper.store.purge(time.time() - self.settings.session_ttl_s)
+                    purge_at_s = time.monotonic() + PURGE_INTERVAL_S
             except (SessionError, TimeoutError) as error:
-                logger.warning("sessions: nothing reclaimed: %s", type(error).__name__)
+                logger.warning("sessions: not looked through: %s", type(error).__name__)
             await asyncio.sleep(RECLAIM_INTERVAL_S)
 
     async def reclaim(self) -> int:

@@ -349,6 +349,8 @@ class AgentSession:
             self._control.hang_up(reason or "finished")
             return task_report("done", END_CALL, SAY_GOODBYE)
         if name == TRANSFER_CALL and self._transfer_target is not None:
+            if (report := await self._runs.want_person()) is not None:
+                return report
             self._control.transfer(self._transfer_target, reason or "asked for")
             return task_report("done", TRANSFER_CALL, SAY_TRANSFER)
         if name == HAND_OVER:

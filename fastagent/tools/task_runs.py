@@ -304,6 +304,17 @@ class TaskRuns:
             if run.machine.handles(event):
                 run.machine.signal(event, text)
 
+    async def want_person(self) -> Report | None:
+        """Let a task see to the caller's wish for a person; None when none does, or not in time."""
+        willing = [run for run in self._runs.values() if run.machine.handles(Event.TRANSFER)]
+        if not willing:
+            return None
+        run = max(willing, key=lambda run: run.question_number)
+        if not run.machine.signal(Event.TRANSFER):
+            return None
+        report = await self._next_report(run)
+        return None if report["status"] == "working" else report
+
     def note_activity(self) -> None:
         """Somebody is heard: silences begin anew."""
         for run in self._runs.values():

@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import pytest
 from fastagent import AFSMState, FastAgent
 from fastagent.errors import FastAgentError
 from fastagent.server.process import RunningServer, run_server
+from fastagent.sessions import SessionRecord, SessionStore, TranscriptLine, open_store
 from fastagent.settings import Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
@@ -114,6 +116,37 @@ async def booked_elsewhere(talk: Talk) -> None:
     report = await talk.call("task_reply", task="book", answer="yes")
     assert report["say"] == "Booked. Anything else?"
     assert (await talk.call("task_reply", task="book", answer="no"))["status"] == "done"
+
+
+# How long it is kept
+
+
+def test_sessions_beyond_their_time_are_deleted_and_others_stay(tmp_path: Path) -> None:
+    async def stored(house: House) -> SessionStore:
+        return await open_store(house.directory / "sessions.db")
+
+    async def scenario(house: House) -> None:
+        store = await stored(house)
+        for name, age_s in (("old", 7_200.0), ("new", 60.0)):
+            at = time.time() - age_s
+            lease = await store.acquire(name, "dead", 0.001)
+            record = SessionRecord(
+                session_id=name, agent_id="clinic", status="ended", started_at_unix_s=at, updated_at_unix_s=at
+            )
+            await store.save(record, lease)
+            await store.append_transcript(name, [TranscriptLine(1, at, "caller", "hello")], lease)
+            await store.release(lease)
+        await store.close()
+        async with house.server(session_ttl_s=3_600.0):
+            watching = await stored(house)
+            while (await watching.list()).total_count > 1:  # noqa: ASYNC110 - a store tells nobody
+                await asyncio.sleep(0.01)
+            assert [one.session_id for one in (await watching.list()).records] == ["new"]
+            assert not await watching.transcript("old")
+            assert len(await watching.transcript("new")) == 1
+            await watching.close()
+
+    play(tmp_path, scenario)
 
 
 # The caller calls again

@@ -11,6 +11,7 @@ import pytest
 from fastagent import AFSMState, FastAgent
 from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.slots import Slot
+from fastagent.afsm.spec import Event
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.agent import Task
 from fastagent.call.desk import MAX_HAND_OVERS
@@ -188,6 +189,39 @@ def test_an_effect_under_way_at_the_hand_over_is_done_once_and_kept(tmp_path) ->
     play(scenario, journals_dir=str(tmp_path))
     kinds = [entry.kind for entry in read_journal(tmp_path / "c1.journal").entries()]
     assert kinds.count("effect_intent") == kinds.count("effect_outcome") == 1
+
+
+def test_a_hand_over_is_no_hang_up_for_the_tasks_it_ends() -> None:
+    async def main(scene: Scene) -> None:
+        scene.model.on_response = say_nothing
+        _, session, _ = await scene.call(conversation_id="c1")
+        talk = Talk(session)
+        await talk.call("ask", request="hello")
+        assert (await talk.call("hand_over", to="billing"))["status"] == "done"
+        await taken_over(talk, "You are the billing desk.")
+        # The first agent's task has ended by now.
+        assert (await talk.call("refund"))["status"] == "done"
+        assert hung_up == []
+
+    hung_up: list[str] = []
+
+    class Waits(AFSMState):
+        name = "waits"
+        description = "What is broken?"
+        allowed_transitions = ("waits",)
+        handles: ClassVar = {Event.HANG_UP: "hung_up"}
+
+    class HungUp(AFSMState):
+        name = "hung_up"
+
+        async def process(self, input_text, context):
+            hung_up.append(self.name)
+            self.call.hang_up("nobody there")
+            return {"response": "", "next_state": self.name, "confidence": 1.0}
+
+    billing = Shop().agent.colleagues["billing"]
+    agent = FastAgent("repairs", [Waits(), HungUp()], "waits", task_name="ask", colleagues=[billing])
+    run(main, agent=agent)
 
 
 def test_agents_that_pass_a_caller_to_and_fro_are_stopped() -> None:

@@ -21,6 +21,7 @@ from fastagent.afsm.spec import Event
 from fastagent.afsm.spoken import parse_yes_no
 from fastagent.afsm.state import AFSMState
 from fastagent.context import ConversationContext
+from fastagent.errors import EffectFailedError, EffectUnknownError
 
 __all__ = ["Decider"]
 
@@ -82,7 +83,7 @@ class Decider:
             return Verdict("", said_back.state, corrects=said_back.slots)
         verdict = await self._on_answer(mail)
         if verdict.event is not None:
-            return self.authority.move_on(Mail(verdict.event))
+            return await self._on_failure(Mail(verdict.event))
         if (overrule := self.mailbox.take_overrule(self.standing.state)) is not None:
             # A watch decided while the state was at work; its move comes first.
             if verdict.next_state != self.standing.state:
@@ -97,8 +98,20 @@ class Decider:
                 self.state, mail.text, keys=mail.keys, is_contradicted=mail.is_contradicted is True
             )
             return await self.timers.within_deadline(work, name)
-        result: Any = await self.timers.within_deadline(self.state.process(mail.text, self.context), name)
+        try:
+            result: Any = await self.timers.within_deadline(self.state.process(mail.text, self.context), name)
+        except (EffectFailedError, EffectUnknownError) as error:
+            if Event.TOOL_FAILED not in self.graph.specs[name].handles:
+                raise
+            self.record.refuse("", f"an effect failed with {type(error).__name__}")
+            return Verdict(event=Event.TOOL_FAILED)
         return self.authority.verdict_of(result)
+
+    async def _on_failure(self, mail: Mail) -> Verdict | None:
+        """An answer came to nothing: the state's hook decides, else a declared move, else the run ends."""
+        is_declared = bool(self.graph.specs[self.standing.state].targets(mail.event))
+        verdict = None if is_declared else await self._by_hook(mail)
+        return verdict or self.authority.move_on(mail)
 
     def _led(self, mail: Mail) -> Verdict | None:
         """A move of a timer or a watch."""

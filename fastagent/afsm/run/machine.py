@@ -254,8 +254,9 @@ class Machine:
         return self._graph.content_hash
 
     def handles(self, event: Event) -> bool:
-        """Tell whether the current state has an answer to an event."""
-        return event in self._graph.specs[self.state].handles
+        """Tell whether the current state, or a watch, has an answer to an event."""
+        is_watched = any(watch.on is event for watch in self._graph.spec.supervisor)
+        return is_watched or event in self._graph.specs[self.state].handles
 
     def post(self, answer: str, *, is_contradicted: bool | None = None) -> bool:
         """Queue an answer; False when the mailbox is full and it was refused.

@@ -165,7 +165,7 @@ def _tool_failed(subject: Subject, name: str, spec: StateSpec) -> None:
             "unhandled_tool_failed",
             name,
             "when the effect that is run here fails the task ends with an apology",
-            "catch its failure (EffectError) and tell the caller what was not done",
+            "catch EffectFailedError and EffectUnknownError, or name a state in handles.tool_failed",
             place,
         )
 

@@ -11,6 +11,7 @@ from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.run.machine import RECORDING_REFUSED, SAY_FAILED, SAY_NOT_UNDERSTOOD, SAY_TOO_LATE
 from fastagent.afsm.spec import Event, SilenceStep, WatchSpec, WatchStep
 from fastagent.context import ConversationContext
+from fastagent.errors import EffectFailedError, EffectUnknownError
 
 pytestmark = pytest.mark.anyio
 
@@ -222,6 +223,49 @@ async def test_hook_decides_on_events_without_a_state():
     assert line.machine.state == "a"
     await line.signal(Event.DTMF, "9")
     assert line.outcome.status == "failed", "its move is for an answer and was not declared for keys"
+
+
+@pytest.mark.parametrize("error", [EffectFailedError, EffectUnknownError])
+async def test_an_effect_that_fails_leads_where_its_state_says(error):
+    class Orders(Ask):
+        async def process(self, input_text, context):
+            raise error("the bank says no")
+
+    state = Orders("a", ["end"], handles={"tool_failed": "person"})
+    line = Line(state, Ask("person", ["end"]), END, initial="a")
+    await line.start()
+    assert line.moves[-1] == ("a", "person", "tool_failed")
+    line = Line(Orders("a", ["end"]), END, initial="a")
+    await line.start()
+    assert (line.outcome.status, line.outcome.say) == ("failed", SAY_FAILED)
+
+
+async def test_hook_decides_on_failures_and_on_answers_not_understood():
+    class Hooked(Ask):
+        async def process(self, input_text, context):
+            if input_text == "order":
+                raise EffectFailedError("the bank says no")
+            return await super().process(input_text, context)
+
+        async def on_event(self, event, text, context):
+            return {"response": f"{event.value}, then?", "next_state": self.name, "confidence": 1.0}
+
+    line = Line(Hooked("a", ["end"], handles={"tool_failed": ""}), END, initial="a")
+    await line.start("order")
+    assert line.questions == ["tool_failed, then?"]
+
+    class Fills(AFSMState):
+        name, allowed_transitions, slots = "a", ("end",), {"amount": int}
+        handles = {"no_match": ""}  # noqa: RUF012
+        on_event = Hooked.on_event
+
+    line = Line(Fills(), END, initial="a", max_attempts=1)
+    await line.start()
+    await line.say("hm")
+    assert line.questions[-1] == "no_match, then?"
+    assert line.moves[-1] == ("a", "a", "no_match"), "it begins anew"
+    await line.say("well", "seven")
+    assert line.outcome.status == "done"
 
 
 async def test_keys_are_an_answer_once_they_fit_the_grammar():

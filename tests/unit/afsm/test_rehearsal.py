@@ -6,6 +6,7 @@ import pytest
 
 from fastagent.afsm import AFSMState, Graph
 from fastagent.afsm.coverage import Coverage
+from fastagent.afsm.effects.rules import effect
 from fastagent.afsm.rehearsal import Rehearsal
 from fastagent.afsm.spec import Event
 from fastagent.errors import AgentError
@@ -50,6 +51,26 @@ def test_words_keys_and_effects():
 def test_an_effect_may_fail():
     done = rehearsed(("say", "forty"), ("press", "1"), outcomes={"charge": RuntimeError()})
     assert done.states[-1] == "sorry"
+
+
+def test_an_effect_that_is_run_without_a_name_has_the_one_it_was_declared_with():
+    class Pays(AFSMState):
+        @effect(name="charge")
+        async def pay(self):
+            pytest.fail("an effect is never run")
+
+        async def process(self, input_text, context):
+            context.slots["receipt"] = await self.effect_runner.run("", self.pay, {})
+            return {"response": "Paid.", "next_state": "only", "confidence": 1.0}
+
+    async def run():
+        rehearsal = Rehearsal(Graph.from_states([Pays("only")], "only"), outcomes={"charge": "R1"})
+        await rehearsal.start()
+        return rehearsal
+
+    done = asyncio.run(run())
+    assert done.effects == ["charge"]
+    assert done.outcome.result == {"receipt": "R1"}
 
 
 def test_time_passes_only_when_told_to():

@@ -45,7 +45,15 @@ class Undo(AFSMState):
 def session():
     parameters = {"type": "object", "properties": {"day": {"type": "string"}}}
     states = [Ask(), Undo(), AFSMState("end", "Done.", [])]
-    agent = FastAgent("a", states, "ask", task_name="work", task_parameters=parameters)
+    agent = FastAgent(
+        "a",
+        states,
+        "ask",
+        task_name="work",
+        task_parameters=parameters,
+        transfer_target="tel:+15550100099",
+        task_patience_s=0.2,
+    )
     control = create_autospec(CallControl, instance=True)
     control.call_id = "c"
     return agent.open(control)
@@ -78,6 +86,35 @@ async def test_closing_lets_a_task_leave_by_its_way_for_a_hang_up(session):
     assert Undo.undone == 1
     assert [move.to_state for move in session.transitions] == ["ask", "undo"]
     assert session.transitions[-1].reason == "hang_up"
+
+
+async def test_a_wish_for_a_person_is_seen_to_by_the_task_that_answers_to_it(session):
+    await call(session, "1", "work")
+    session.context.add_salient_fact("ok", True)
+    report = await call(session, "2", "transfer_call", reason="a person, please")
+    assert (report["status"], report["task"], report["say"]) == ("done", "work", "Done.")
+    assert session.transitions[-1].reason == "transfer"
+    session._control.transfer.assert_not_called()
+
+
+async def test_a_wish_for_a_person_that_no_task_sees_to_is_granted_at_once(session):
+    await call(session, "1", "work")  # its guard keeps it where it is
+    report = await call(session, "2", "transfer_call", reason="a person, please")
+    assert (report["status"], report["task"]) == ("done", "transfer_call")
+    session._control.transfer.assert_called_once_with("tel:+15550100099", "a person, please")
+    await session.close("over")
+
+
+async def test_event_of_the_line_reaches_a_watch_whatever_the_state_answers_to():
+    watch = WatchSpec("impatient", (WatchStep(say="I hear you."),), on=Event.BARGE_IN)
+    agent = FastAgent("a", [Ask(), Undo(), AFSMState("end", "Done.", [])], "ask", supervisor=[watch])
+    control = create_autospec(CallControl, instance=True)
+    control.call_id = "c"
+    session = agent.open(control)
+    await call(session, "1", "a")
+    session.signal(Event.BARGE_IN)
+    control.announce.assert_called_once_with("I hear you.")
+    await session.close("over")
 
 
 async def test_event_of_the_line_reaches_running_tasks(session):
