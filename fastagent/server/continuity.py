@@ -19,6 +19,7 @@ import asyncio
 import hashlib
 import hmac
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -37,7 +38,7 @@ from fastagent.sessions import SessionKeeper, SessionRecord, TranscriptLine
 from fastagent.sessions.record import SESSION_ID
 from fastagent.settings import Settings
 from fastagent.stats import Counters
-from fastagent.telephony.sms import SmsChannel
+from fastagent.telephony.sms import LogSms, SmsChannel
 from fastagent.wire.events import CarrierCodec, SessionOffered
 
 __all__ = ["LEASE_TTL_S", "Continuity", "TakenSession", "session_id_of"]
@@ -47,6 +48,10 @@ logger = logging.getLogger("fastagent.calls")
 GONE_OUTCOMES = frozenset({"caller", "carrier_lost", "model_lost", "drained", "error", "limit", "other"})
 """Ends of a call that its task did not ask for. A telephone that lost its network looks like one hung up."""
 CODE_DIGITS = 4
+CODE_TRIES_MAX = 3
+"""Wrong codes for one session before none is believed any more."""
+SESSIONS_TRIED_MAX = 10_000
+"""Sessions whose wrong codes are remembered."""
 TAKE_TIMEOUT_S = 1.5
 TAKE_OVER_TIMEOUT_S = 8.0
 """For the lease of a process that died to run out, while a carrier waits."""
@@ -89,13 +94,18 @@ class Continuity:
         self.counters = counters
         self._secret = secret
         self._sms = sms
+        self._wrong_codes: dict[str, int] = {}
         self.start = start
+
+    @property
+    def _reaches_callers(self) -> bool:
+        return self._sms is not None and not isinstance(self._sms, LogSms)
 
     @property
     def offers_comebacks(self) -> bool:
         """Callers who call again can prove that they are who was cut off."""
         proof = self.settings.resume_proof
-        return proof == "number" or (proof == "code" and self._sms is not None)
+        return proof == "number" or (proof == "code" and self._reaches_callers)
 
     def may_go_on(self, outcome: str, caller: str) -> bool:
         """A call that ends so, with a task under way, waits for its caller to call again."""
@@ -109,6 +119,21 @@ class Continuity:
     def code(self, session_id: str) -> str:
         """The code that proves that somebody received the message about this session."""
         return f"{int(self._digest('code', session_id), 16) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
+
+    def may_try(self, session_id: str) -> bool:
+        """A code may be tried for this session: not too many wrong ones were, in whichever call."""
+        return self._wrong_codes.get(session_id, 0) < CODE_TRIES_MAX
+
+    def is_code(self, session_id: str, said: str) -> bool:
+        """What was said is the session's code; a wrong one is counted."""
+        given = re.sub(r"\D", "", said)
+        if hmac.compare_digest(given.encode(), self.code(session_id).encode()):
+            return True
+        if given:
+            self._wrong_codes[session_id] = self._wrong_codes.pop(session_id, 0) + 1
+            if len(self._wrong_codes) > SESSIONS_TRIED_MAX:
+                del self._wrong_codes[next(iter(self._wrong_codes))]
+        return False
 
     def _digest(self, purpose: str, text: str) -> str:
         return hmac.new(self._secret, f"{purpose}\n{text}".encode(), hashlib.sha256).hexdigest()

@@ -1,9 +1,7 @@
 """StoredCall: one call's session, stored behind its back, and the comeback of a caller who was cut off."""
 
 import asyncio
-import hmac
 import logging
-import re
 import time
 from dataclasses import replace
 from typing import Any
@@ -22,8 +20,6 @@ __all__ = ["CallSessions", "StoredCall"]
 
 logger = logging.getLogger("fastagent.calls")
 
-CODE_TRIES_MAX = 3
-"""Wrong codes in a call before the earlier talk is offered no longer."""
 LOOK_UP_TIMEOUT_S = 0.3
 """For the store to say whether the caller was cut off; nobody is heard meanwhile."""
 STORE_TIMEOUT_S = 1.5
@@ -64,7 +60,6 @@ class StoredCall:
         self._started_at = time.time()
         self._lines = 0
         self._pending: asyncio.TimerHandle | None = None
-        self._tries = 0
         self._remembered: CallerMemory | None = None
         self._is_recalled = False
         self._is_lost = False
@@ -195,18 +190,16 @@ class StoredCall:
             str(about),
             self._of.settings.resume_proof == "code",
             lambda code: self._go_on(earlier, code),
-            lambda: self._of.start(self._forget(earlier)),
+            lambda code: self._start_over(earlier, code),
         )
 
     async def _go_on(self, earlier: str, code: str) -> Report:
         of = self._of
         if of.settings.resume_proof == "code":
-            self._tries += 1
-            given = re.sub(r"\D", "", code)
-            if self._tries > CODE_TRIES_MAX:
+            if not of.may_try(earlier):
                 of.counters.note("comebacks_refused_tries")
                 return task_report("failed", RESUME_TALK, SAY_OVER)
-            if not hmac.compare_digest(given.encode(), of.code(earlier).encode()):
+            if not of.is_code(earlier, code):
                 of.counters.note("comebacks_refused_code")
                 return error_report("the code is wrong", RESUME_TALK, SAY_WRONG_CODE)
         try:
@@ -245,6 +238,12 @@ class StoredCall:
         self._started_at = taken.record.started_at_unix_s
         self._lines = taken.lines[-1].number if taken.lines else 0
         self._put("live")
+
+    def _start_over(self, earlier: str, code: str) -> None:
+        """Only who could go on with a talk may end it; for anybody else it waits on."""
+        of = self._of
+        if of.settings.resume_proof == "number" or (of.may_try(earlier) and of.is_code(earlier, code)):
+            of.start(self._forget(earlier))
 
     async def _forget(self, earlier: str) -> None:
         try:

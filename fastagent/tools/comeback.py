@@ -16,22 +16,26 @@ RESUME_TALK = "resume_talk"
 class Comeback:
     """An earlier talk of the caller that can go on."""
 
-    about: str
-    """What was under way, in words."""
+    about: str = field(repr=False)
+    """What was under way, in words; for nobody who has not proved who they are."""
     needs_code: bool
     """Only who says the code that was sent to the caller's telephone may go on with it."""
     go_on: Callable[[str], Awaitable[Report]] = field(repr=False)
     """Take the talk up; the report brings its open question. The argument is the code, if there is one."""
-    start_over: Callable[[], None] = field(repr=False)
-    """Forget it."""
+    start_over: Callable[[str], None] = field(repr=False)
+    """Forget it, if the code is right where one is needed; else it waits for another call."""
 
     @property
     def greeting(self) -> str:
         """What the caller is welcomed back with."""
-        code = " If you want to go on, please say the code from our text message." if self.needs_code else ""
+        if self.needs_code:
+            return (
+                "Welcome back. Our last call was interrupted. Shall we go on where we stopped, or start "
+                "over? To go on, please say the code from our text message."
+            )
         return (
-            f"Welcome back. Our call was interrupted while we were at this: {self.about} "
-            f"Shall we go on where we stopped, or start over?{code}"
+            f"Welcome back. Our last call was interrupted while we were at this: {self.about} "
+            "Shall we go on where we stopped, or start over?"
         )
 
     @property

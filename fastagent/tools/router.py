@@ -253,7 +253,7 @@ class AgentSession:
             if report["status"] == "error":
                 return report
         else:
-            comeback.start_over()
+            comeback.start_over(arguments.get("code", ""))
             report = task_report("done", RESUME_TALK, SAY_START_OVER)
         self._comeback = None
         self.tools = tuple(tool for tool in self.tools if tool["name"] != RESUME_TALK)

@@ -164,7 +164,7 @@ def test_the_whole_story_across_a_restart(tmp_path: Path) -> None:
         assert message["text"].startswith("Our call was disconnected. Reply CALL to continue")
         async with house.server() as server:
             phone, talk = await house.call(server)
-            assert "Have the day confirmed with yes or no." in await welcomed(talk)
+            assert "Have the day confirmed" not in await welcomed(talk)  # nobody knows yet who it is
             wrong = "0000" if house.code != "0000" else "1111"
             report = await talk.call("resume_talk", choice="continue", code=wrong)
             assert report["status"] == "error"
@@ -230,7 +230,7 @@ def test_a_caller_who_wants_to_start_over_does(tmp_path: Path) -> None:
             await house.told()
             phone, talk = await house.call(server)
             await welcomed(talk)
-            report = await talk.call("resume_talk", choice="start_over")
+            report = await talk.call("resume_talk", choice="start_over", code=house.code)
             assert report["status"] == "done"
             assert (await talk.book("Tuesday"))["status"] == "done"
             await phone.hang_up()
@@ -241,6 +241,27 @@ def test_a_caller_who_wants_to_start_over_does(tmp_path: Path) -> None:
                 ("ended", "started_over"),
             ]
         assert lines(house.directory / "bookings") == ["book Tuesday"]
+
+    play(tmp_path, scenario)
+
+
+def test_a_stranger_who_starts_over_ends_nothing(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.told()
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            assert (await talk.call("resume_talk", choice="start_over"))["status"] == "done"
+            await phone.hang_up()
+            await house.over(server)
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert report["status"] == "needs_input"
+            await booked_elsewhere(talk)
 
     play(tmp_path, scenario)
 
@@ -306,7 +327,9 @@ def test_where_the_number_is_proof_no_code_is_asked_for(tmp_path: Path) -> None:
             await phone.hang_up()
             await house.over(server)
             phone, talk = await house.call(server)
-            assert "code" not in await welcomed(talk)
+            words = await welcomed(talk)
+            assert "Have the day confirmed with yes or no." in words
+            assert "code" not in words
             report = await talk.call("resume_talk", choice="continue")
             assert report["status"] == "needs_input"
             await booked_elsewhere(talk)
