@@ -81,7 +81,7 @@ class Settings:
     """What running calls get to end after a request to stop."""
 
     lead_ms: int = field(default=400, metadata=_variable("FASTAGENT_LEAD_MS"))
-    """Most bot audio in flight to a carrier that cannot recall it."""
+    """Most bot audio in flight to the carrier."""
     link_delay_ms: int = field(default=0, metadata=_variable("FASTAGENT_LINK_DELAY_MS"))
     """What the way from us to the caller's ear takes; shortens truncations by as much."""
     backlog_ms: int = field(default=5000, metadata=_variable("FASTAGENT_BACKLOG_MS"))
@@ -142,6 +142,21 @@ class Settings:
     clips_dir: str = field(default="", metadata=_variable("FASTAGENT_CLIPS_DIR"))
     """The folder of audio files that can be played into a call by name; empty for the built-in ones alone."""
 
+    twilio_account_sid: str = field(default="", metadata=_variable("TWILIO_ACCOUNT_SID"))
+    """The account whose calls are taken; empty: any that signs with one of the tokens."""
+    twilio_auth_tokens: tuple[str, ...] = field(
+        default=(), repr=False, metadata=_variable("TWILIO_AUTH_TOKEN")
+    )
+    """What Twilio signs its requests with, comma-separated in the variable (several while rotating, or for
+    subaccounts). None: Twilio has no door here."""
+    twilio_shared_keys: tuple[str, ...] = field(
+        default=(), repr=False, metadata=_variable("TWILIO_SHARED_KEYS")
+    )
+    """Further signing keys as ``id=secret``, comma-separated in the variable."""
+    public_url: str = field(default="", metadata=_variable("FASTAGENT_PUBLIC_URL"))
+    """Where carriers find this server: ``https://HOST``, with a port or a path in front of ours if there
+    is one. Signatures are checked against it, never against what a request says of itself."""
+
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None, **overrides: Any) -> "Settings":
         """Read the variables that are set and not empty; ``overrides`` win over them.
@@ -201,10 +216,27 @@ class Settings:
                 raise ConfigurationError(
                     f"AUDIOCODES_TOKEN: expected at least {TOKEN_CHARACTERS_MIN} characters, got {len(token)}"
                 )
+        self._check_twilio()
         if not self.is_loopback and not self.audiocodes_tokens:
             raise ConfigurationError(
                 f"HOST={self.host} is reachable from other machines, so AUDIOCODES_TOKEN must be set "
                 "(or bind 127.0.0.1)"
+            )
+
+    def _check_twilio(self) -> None:
+        if self.public_url and not _is_public_url(self.public_url):
+            raise ConfigurationError(
+                "FASTAGENT_PUBLIC_URL: expected https://HOST without user, query and fragment"
+            )
+        for name, keys in (
+            ("TWILIO_AUTH_TOKEN", self.twilio_auth_tokens),
+            ("TWILIO_SHARED_KEYS", tuple(key.partition("=")[2] for key in self.twilio_shared_keys)),
+        ):
+            if any(len(key) < TOKEN_CHARACTERS_MIN for key in keys):
+                raise ConfigurationError(f"{name}: expected at least {TOKEN_CHARACTERS_MIN} characters")
+        if (self.twilio_auth_tokens or self.twilio_shared_keys) and not self.public_url:
+            raise ConfigurationError(
+                "TWILIO_AUTH_TOKEN needs FASTAGENT_PUBLIC_URL: Twilio signs the address it calls"
             )
 
     @property
@@ -222,6 +254,15 @@ def _is_websocket_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets or a port that cannot be
+        return False
+
+
+def _is_public_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        is_plain = not (parts.query or parts.fragment or "@" in parts.netloc or "?" in url or "#" in url)
+        return parts.scheme == "https" and bool(parts.hostname) and parts.port != 0 and is_plain
     except ValueError:  # brackets or a port that cannot be
         return False
 

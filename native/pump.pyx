@@ -27,6 +27,7 @@ from fa_convert cimport (
     fa_converter_room,
 )
 from fa_envelope cimport (
+    FA_JSON_NUMBER,
     FA_JSON_STRING,
     fa_envelope_scan,
     fa_envelope_unescape,
@@ -53,6 +54,7 @@ cdef enum:
     BLOCK_TEXT = 4096
     BLOCK_BYTES = 3072
     BLOCK_SAMPLES = 1536  # of two bytes: samples are decoded to where they lie well
+    NUMBER_DIGITS_MAX = 15  # of a message's number
 
 _ENCODINGS = {"pcm16": FA_PCM16, "mulaw": FA_ULAW, "alaw": FA_ALAW}
 
@@ -188,13 +190,20 @@ cdef class Uplink(Pump):
     """Caller audio on its way to the model, and what is kept of it while the model cannot take it.
 
     ``backlog_ms`` of audio are kept at most (default 5 s); then the oldest is dropped and counted.
+
+    Args:
+        number_field: which field of the spec numbers the messages, each one more than the last, as a number or
+            as its digits in a string; -1 for none. Where it jumps ahead, ``gaps`` counts that; where it does not
+            go on, ``repeats``. The audio passes either way.
     """
 
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False,
-                 int backlog_ms=5000):
+                 int backlog_ms=5000, int number_field=-1):
         if backlog_ms < 0:
             raise ValueError(f"expected a backlog of 0 ms or more, got {backlog_ms}")
+        if not -1 <= number_field < spec.spec.fields:
+            raise ValueError(f"expected one of {spec.spec.fields} fields, got {number_field}")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
                       has_wav_header=has_wav_header)
         # However short, a message counts as a millisecond: that bounds their number too.
@@ -202,6 +211,28 @@ cdef class Uplink(Pump):
         self.backlog = deque()
         self.backlog_samples = 0
         self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
+        self.number_field = number_field
+        self.last_number = -1
+
+    cdef int _follow_number(self) except -1:
+        cdef const fa_span *span = &self.match.field[self.number_field]
+        cdef int64_t number = 0
+        cdef size_t i
+        if span.kind != FA_JSON_STRING and span.kind != FA_JSON_NUMBER:
+            return 0
+        if span.size == 0 or span.size > NUMBER_DIGITS_MAX:
+            return 0
+        for i in range(span.size):
+            if not c"0" <= span.start[i] <= c"9":
+                return 0
+            number = 10 * number + (span.start[i] - c"0")
+        if self.last_number >= 0 and number <= self.last_number:
+            self.repeats += 1
+            return 0
+        if self.last_number >= 0 and number != self.last_number + 1:
+            self.gaps += 1
+        self.last_number = number
+        return 0
 
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
         cdef audio_text found
@@ -209,6 +240,8 @@ cdef class Uplink(Pump):
         cdef char *out
         cdef uint8_t block[BLOCK_BYTES]
         cdef int verdict = self._find_audio(message, n, &found)
+        if self.number_field >= 0 and verdict != PUMP_OTHER and verdict != PUMP_MALFORMED:
+            self._follow_number()
         if verdict != PUMP_SEND:
             return verdict
         if self._is_copied(found.length):
@@ -291,8 +324,9 @@ cdef class Uplink(Pump):
         return len(self.backlog)
 
     def reset(self):
-        """Begin a new stretch of caller audio: forget filter history and unfinished samples."""
+        """Begin a new stretch of caller audio: forget filter history, unfinished samples and its numbers."""
         fa_converter_reset(&self.converter)
+        self.last_number = -1
 
     def keep(self, bytes message not None):
         """Keep a message that `feed` gave, as the socket path does while the model cannot take it."""

@@ -54,6 +54,11 @@ cdef class Uplink(Pump):
     cdef int64_t backlog_limit
     cdef int64_t backlog_quantum
     cdef readonly uint64_t backlog_dropped
+    cdef int number_field
+    cdef int64_t last_number
+    cdef readonly uint64_t gaps
+    cdef readonly uint64_t repeats
+    cdef int _follow_number(self) except -1
     cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1
     cdef int hold(self) except -1
     cdef int _keep(self, bytes message) except -1

@@ -39,12 +39,10 @@ class CallMedia:
         self.uplink: Uplink = build_uplink(
             self.plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms
         )
-        # What may have to be taken back is better not sent long before its time.
-        sends_ahead = codec.cuts_reliably and not ears.hears_overlap
         self.downlink: Downlink = build_downlink(
             self.plan,
             AUDIO_MEDIA,
-            lead_ms=settings.queue_limit_ms if sends_ahead else settings.lead_ms,
+            lead_ms=settings.lead_ms,
             queue_limit_ms=settings.queue_limit_ms,
             retains=ears.hears_overlap,
         )
@@ -75,6 +73,8 @@ class CallMedia:
         counters.note("uplink_messages", self.uplink.messages)
         counters.note("uplink_malformed", self.uplink.malformed)
         counters.note("uplink_bad_audio", self.uplink.bad_audio)
+        counters.note("uplink_gaps", self.uplink.gaps)
+        counters.note("uplink_repeats", self.uplink.repeats)
         counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped)
         counters.note("downlink_messages", self.downlink.messages)
         counters.note("downlink_bad_audio", self.downlink.bad_audio)

@@ -6,7 +6,15 @@ from collections.abc import Callable
 from fastagent._native.listener import Leg
 from fastagent.errors import WireError
 from fastagent.stats import Counters
-from fastagent.wire.events import CarrierCodec, CarrierCommand, CarrierEvent
+from fastagent.wire.events import (
+    CarrierCodec,
+    CarrierCommand,
+    CarrierEvent,
+    EndReason,
+    HangUp,
+    SessionEnded,
+    TransferCall,
+)
 
 __all__ = ["CarrierSocket"]
 
@@ -25,6 +33,9 @@ class CarrierSocket:
         self.leg: Leg | None = None
         self.on_event: Callable[[CarrierEvent], None] = _ignore_event
         self.on_lost: Callable[[int, str], None] = _ignore_end
+        self.hand_over: Callable[[TransferCall], None] | None = None
+        """How the caller is handed on where the socket has no word for it: it closes after this."""
+        self._has_handed_over = False
         self._bad_message_limit = bad_message_limit
         self._bad_messages = 0
         self._counters = counters
@@ -33,8 +44,15 @@ class CarrierSocket:
         """Put a command on the wire."""
         if self.leg is None:
             return
+        if self.hand_over is not None and isinstance(command, TransferCall):
+            self.hand_over(command)
+            self._has_handed_over = True
+            self.close(1000, "handed over")
+            return
         for message in self.codec.send(command):
             self.leg.send(message)
+        if self.codec.closing_hangs_up and isinstance(command, HangUp):
+            self.close(1000, "hang up")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake."""
@@ -48,6 +66,8 @@ class CarrierSocket:
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode, acknowledge, pass on."""
+        if self._has_handed_over:
+            return
         try:
             events = self.codec.receive(data)
         except WireError as error:
@@ -66,6 +86,8 @@ class CarrierSocket:
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the holder once."""
+        if self._has_handed_over:
+            self.on_event(SessionEnded(EndReason.TRANSFERRED))
         on_lost, self.on_lost, self.on_event = self.on_lost, _ignore_end, _ignore_event
         on_lost(code, reason)
 

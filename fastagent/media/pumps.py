@@ -71,6 +71,7 @@ def build_uplink(
         template.suffix,
         has_wav_header=plan.offer.has_wav_header,
         backlog_ms=backlog_ms,
+        number_field=-1 if media.number is None else media.fields.index(media.number),
     )
 
 

@@ -31,6 +31,7 @@ from fastagent.server.clip_library import ClipLibrary
 from fastagent.server.journals import Journals
 from fastagent.server.playback import playback_routes
 from fastagent.server.switchboard import Switchboard
+from fastagent.server.twilio import twilio_routes
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 from fastagent.tools.mcp import McpPool
@@ -202,6 +203,7 @@ def build_app(service: Service) -> Starlette:
     routes: list[BaseRoute] = [
         Route("/health", health),
         *audiocodes_routes(service.services, service.switchboard, tokens),
+        *twilio_routes(service.services, service.switchboard),
         *playback_routes(service.switchboard.find, service.clips, tokens, service.counters),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),

@@ -56,8 +56,19 @@ class Switchboard:
                 return call
         return None
 
-    def hold(self, socket: CarrierSocket, owner: str, carrier_settings: Mapping[str, Any]) -> None:
-        """Wait on a fresh socket for the offer or resume that says whose it is."""
+    def hold(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        carrier_settings: Mapping[str, Any],
+        *,
+        admits: Callable[[carrier.SessionOffered], bool] = lambda offer: True,
+    ) -> None:
+        """Wait on a fresh socket for the offer or resume that says whose it is.
+
+        Args:
+            admits: whether the offer is believed; one that is not is refused.
+        """
         deadline = asyncio.get_running_loop().call_later(
             self._services.settings.first_message_timeout_s, self._give_up, socket
         )
@@ -65,7 +76,10 @@ class Switchboard:
         def take(event: carrier.CarrierEvent) -> None:
             if isinstance(event, carrier.SessionOffered):
                 deadline.cancel()
-                self._open(socket, owner, event, carrier_settings)
+                if admits(event):
+                    self._open(socket, owner, event, carrier_settings)
+                else:
+                    self._refuse(socket, "not admitted", event.conversation_id)
             elif isinstance(event, carrier.SessionResumed):
                 deadline.cancel()
                 self._resume(socket, owner, event)

@@ -17,15 +17,12 @@ A lost socket does not end the call: VAIC opens a new one whose first message is
 ``hangup`` activity ends a call from our side; ``session.end`` then confirms it.
 """
 
-import json
 from binascii import b2a_base64
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
-from typing import Any, Literal
+from typing import Literal
 from uuid import uuid4
-
-import orjson
 
 from fastagent.audio import wav
 from fastagent.audio.formats import MULAW_8K, PCM16_8K, PCM16_16K, PCM16_24K
@@ -61,6 +58,7 @@ from fastagent.wire.events import (
     SessionOffered,
     SessionResumed,
 )
+from fastagent.wire.json_object import dump, parse_object
 
 __all__ = [
     "AUDIOCODES_MEDIA",
@@ -103,10 +101,6 @@ END_REASONS: Mapping[str, EndReason] = {
     "error": EndReason.ERROR,
 }
 
-DEPTH_MAX = 32
-"""Nested objects and arrays in one message; the native scanner refuses the same."""
-OPENINGS_MAX = 4096
-"""Opening brackets in one message; real ones have a dozen."""
 ACTIVITIES_MAX = 64
 """Activities in one message."""
 PROMPT_CHUNK_MS = 100
@@ -143,10 +137,10 @@ class AudioCodesCodec:
     """
 
     caller_media: MediaEnvelope = CALLER_MEDIA
-    # playStream.stop may let sent audio play on, and abortPrompts has no answer: keep little ahead.
-    cuts_reliably: bool = False
     # It is "end of input" to the vendor's own samples and "be silent" to others' experience.
     close_may_cut: bool = True
+    can_resume: bool = True
+    closing_hangs_up: bool = False
 
     __slots__ = (
         "_acks",
@@ -182,12 +176,12 @@ class AudioCodesCodec:
         Raises:
             MalformedMessageError: not one JSON object, too deep, or a field of wrong type; the call goes on.
         """
-        parsed = _parse(message)
+        parsed = parse_object(message, PEER)
         kind = text_field(parsed, "type", is_id=True)
         if self._phase is Phase.ENDED:
             return _ignored("after_end")
         if kind == "connection.validate":
-            self._acks.append(_dump({"type": "connection.validated", "success": True}))
+            self._acks.append(dump({"type": "connection.validated", "success": True}))
             return _ignored("connectivity_check")
         if kind == "session.initiate":
             return self._initiate(parsed)
@@ -252,7 +246,7 @@ class AudioCodesCodec:
         if participant is not None:
             participant = ack["participant"] = text_field(message, "participant", is_id=True)
         # A stream announced too early must still be acknowledged, but not before session.accepted.
-        (self._held_acks if self._phase is Phase.OFFERED else self._acks).append(_dump(ack))
+        (self._held_acks if self._phase is Phase.OFFERED else self._acks).append(dump(ack))
         return participant
 
     def _end(self, message: Json) -> list[CarrierEvent]:
@@ -294,7 +288,7 @@ class AudioCodesCodec:
                 return self._close(playback_id)
             case ReportSpeech(phase):
                 # A two-party call names no participant: sources disagree on the key.
-                return [_dump({"type": f"userStream.speech.{phase.value}"})]
+                return [dump({"type": f"userStream.speech.{phase.value}"})]
             case ReportTranscript():
                 return _transcript(command)
             case ConfigureCall(settings) if not settings:
@@ -304,7 +298,7 @@ class AudioCodesCodec:
 
     def playback_template(self, playback_id: str) -> AudioTemplate:
         """What the native path writes around audio of this playback, opened or about to be."""
-        prefix = b'{"type":"playStream.chunk","streamId":' + _dump(playback_id) + b',"audioChunk":"'
+        prefix = b'{"type":"playStream.chunk","streamId":' + dump(playback_id) + b',"audioChunk":"'
         return AudioTemplate(prefix, b'"}')
 
     def _accept(self, media: MediaOffer) -> list[bytes]:
@@ -313,14 +307,14 @@ class AudioCodesCodec:
         self._require_offered(media)
         self._phase = Phase.ACTIVE
         acks, self._held_acks = self._held_acks, []
-        return [_dump({"type": "session.accepted", "mediaFormat": media.name}), *acks]
+        return [dump({"type": "session.accepted", "mediaFormat": media.name}), *acks]
 
     def _fail(self, reason: str, conversation_id: str | None) -> list[bytes]:
         self._phase = Phase.ENDED
         message = {"type": "session.error", "reason": reason}
         if conversation_id is not None:
             message["conversationId"] = conversation_id
-        return [_dump(message)]
+        return [dump(message)]
 
     def _require_offered(self, media: MediaOffer) -> None:
         if media.name not in self._offered or AUDIOCODES_MEDIA[media.name] != media:
@@ -341,7 +335,7 @@ class AudioCodesCodec:
         }
         if command.text is not None:
             start["altText"] = command.text
-        messages = [_dump(start)]
+        messages = [dump(start)]
         if command.media.has_wav_header:
             # The header's place is undocumented: alone in the first chunk, so that all that follows is raw.
             messages.append(self._chunk(command.playback_id, wav.header(command.media.format)))
@@ -364,7 +358,7 @@ class AudioCodesCodec:
                 raise ValueError("this playback was never opened")
             return []
         self._open_playback = None
-        return [_dump({"type": "playStream.stop", "streamId": playback_id})]
+        return [dump({"type": "playStream.stop", "streamId": playback_id})]
 
     def _activity(self, command: ActivityCommand) -> bytes:
         name, fields = write_activity(command)
@@ -376,52 +370,11 @@ class AudioCodesCodec:
             "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             **fields,
         }
-        return _dump({"type": "activities", "activities": [activity]})
+        return dump({"type": "activities", "activities": [activity]})
 
 
 def _ignored(cause: IgnoredCause) -> list[CarrierEvent]:
     return [IgnoredMessage(cause)]
-
-
-def _dump(value: object) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:
-        # Lone surrogates and huge integers, which data of agents may hold: legal when written as ASCII.
-        return json.dumps(value, separators=(",", ":")).encode()
-
-
-def _parse(message: bytes) -> Json:
-    # Counting brackets takes microseconds, and spares the loop the parsing of a message made to be slow.
-    openings = message.count(b"{") + message.count(b"[")
-    if openings > OPENINGS_MAX:
-        raise MalformedMessageError(
-            PEER, f"expected at most {OPENINGS_MAX} objects and arrays, got {openings}"
-        )
-    parsed: Any = None
-    try:
-        parsed = orjson.loads(message)
-    except orjson.JSONDecodeError:
-        # Raised below, outside this block: the decoder's error holds the payload and must not travel along.
-        pass
-    if not isinstance(parsed, dict):
-        raise MalformedMessageError(PEER, f"expected one JSON object, got {len(message)} other bytes")
-    if openings > DEPTH_MAX and _is_deeper_than(parsed, DEPTH_MAX):
-        raise MalformedMessageError(PEER, f"expected at most {DEPTH_MAX} nested objects and arrays")
-    return parsed
-
-
-def _is_deeper_than(value: object, depth: int) -> bool:
-    level = [value]
-    for _ in range(depth):
-        inner: list[object] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner.extend(item.values())
-            elif isinstance(item, list):
-                inner.extend(item)
-        level = [item for item in inner if isinstance(item, dict | list)]
-    return bool(level)
 
 
 def _read_activities(message: Json) -> list[CarrierEvent]:
@@ -456,4 +409,4 @@ def _transcript(command: ReportTranscript) -> list[bytes]:
     if command.is_final and confidence is not None:
         alternative["confidence"] = confidence
     kind = "recognition" if command.is_final else "hypothesis"
-    return [_dump({"type": f"userStream.speech.{kind}", "alternatives": [alternative]})]
+    return [dump({"type": f"userStream.speech.{kind}", "alternatives": [alternative]})]

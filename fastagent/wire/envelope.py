@@ -24,6 +24,8 @@ class MediaEnvelope:
     """Where the base64 audio stands."""
     fields: tuple[Path, ...] = field(default=())
     """Small fields wanted beside it, in this order; up to eight."""
+    number: Path | None = None
+    """Which of the fields numbers the messages, each one more than the last, where one does."""
 
 
 @dataclass(frozen=True, slots=True)
