@@ -35,7 +35,8 @@ class CarrierSocket:
         self.on_lost: Callable[[int, str], None] = _ignore_end
         self.hand_over: Callable[[TransferCall], None] | None = None
         """How the caller is handed on where the socket has no word for it: it closes after this."""
-        self._has_handed_over = False
+        self._ends_as: EndReason | None = None
+        """What the close means that we have begun, where it is more than a loss."""
         self._bad_message_limit = bad_message_limit
         self._bad_messages = 0
         self._counters = counters
@@ -46,12 +47,13 @@ class CarrierSocket:
             return
         if self.hand_over is not None and isinstance(command, TransferCall):
             self.hand_over(command)
-            self._has_handed_over = True
+            self._ends_as = EndReason.TRANSFERRED
             self.close(1000, "handed over")
             return
         for message in self.codec.send(command):
             self.leg.send(message)
         if self.codec.closing_hangs_up and isinstance(command, HangUp):
+            self._ends_as = EndReason.BOT
             self.close(1000, "hang up")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
@@ -66,7 +68,7 @@ class CarrierSocket:
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode, acknowledge, pass on."""
-        if self._has_handed_over:
+        if self._ends_as is not None:
             return
         try:
             events = self.codec.receive(data)
@@ -86,10 +88,12 @@ class CarrierSocket:
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the holder once."""
-        if self._has_handed_over:
-            self.on_event(SessionEnded(EndReason.TRANSFERRED))
-        on_lost, self.on_lost, self.on_event = self.on_lost, _ignore_end, _ignore_event
-        on_lost(code, reason)
+        on_event, on_lost = self.on_event, self.on_lost
+        self.on_lost, self.on_event = _ignore_end, _ignore_event
+        if self._ends_as is not None:
+            on_event(SessionEnded(self._ends_as))
+        else:
+            on_lost(code, reason)
 
     def on_writable(self) -> None:
         """The playout tick goes on by itself."""

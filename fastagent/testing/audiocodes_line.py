@@ -184,8 +184,8 @@ class PhoneLine:
             supportedMediaFormats=list(self.options.formats),
         )
 
-    def lose_socket(self, now: float) -> None:
-        """The socket is gone: nothing more is heard or sent until `resume`."""
+    def lose_socket(self, now: float, code: int = 1006) -> None:
+        """The socket is gone, however it closed: nothing more is heard or sent until `resume`."""
         self.advance(now)
         self._play.end(now)
         self._outbox.clear()

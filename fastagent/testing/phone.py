@@ -48,8 +48,8 @@ class Line(Protocol):
     def messages_to_send(self) -> list[bytes]:
         """Everything written since the last call, in order."""
 
-    def lose_socket(self, now: float) -> None:
-        """The socket is gone."""
+    def lose_socket(self, now: float, code: int = 1006) -> None:
+        """The socket is gone; 1006 stands for no close frame."""
 
     def say(self, pcm: bytes, sample_rate: int) -> None:
         """Queue PCM16 speech."""
@@ -276,7 +276,7 @@ class Phone(Generic[L]):
             return
         self._transport = self._listener = None
         self.close_code = listener.close_code
-        self.line.lose_socket(self._now())
+        self.line.lose_socket(self._now(), listener.close_code)
         self._turn()
         for waiter in self._waiters:
             if not waiter.done.done():

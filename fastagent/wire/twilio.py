@@ -35,7 +35,6 @@ from fastagent.wire.events import (
     DtmfReceived,
     EndReason,
     FailSession,
-    HangUp,
     IgnoredMessage,
     MediaOffer,
     OpenPlayback,
@@ -128,7 +127,6 @@ class TwilioCodec:
 
     __slots__ = (
         "_generation",
-        "_has_hung_up",
         "_open_playback",
         "_pending_marks",
         "_phase",
@@ -145,7 +143,6 @@ class TwilioCodec:
         self._pending_marks: deque[str] = deque(maxlen=MARKS_PENDING_MAX)
         self._open_playback: str | None = None
         self._used_playbacks: set[str] = set()
-        self._has_hung_up = False
 
     # Twilio -> us
 
@@ -236,9 +233,9 @@ class TwilioCodec:
         return [PlaybackFinished(found[2])]
 
     def _stop(self) -> list[CarrierEvent]:
-        # No reason is given. What ended the call, if not we, was most likely the caller.
+        # No reason is given; we end a call by closing the socket, so this was most likely the caller.
         self._phase = Phase.ENDED
-        return [SessionEnded(EndReason.BOT if self._has_hung_up else EndReason.CALLER, "stop")]
+        return [SessionEnded(EndReason.CALLER, "stop")]
 
     # Us -> Twilio
 
@@ -266,10 +263,6 @@ class TwilioCodec:
                 return []
             case _ if self._phase is not Phase.ACTIVE:
                 raise ValueError(f"{type(command).__name__} before the session was accepted")
-            case HangUp():
-                # Twilio may still say `stop` before it sees the socket close.
-                self._has_hung_up = True
-                return []
             case OpenPlayback():
                 return self._open(command)
             case PlayAudio(playback_id, data):
