@@ -64,6 +64,11 @@ class RunningServer:
         """The bot URL for AudioCodes."""
         return f"ws://{self.host}:{self.port}/audiocodes/webhook"
 
+    @property
+    def twilio_url(self) -> str:
+        """The webhook for Twilio, where this machine reaches it."""
+        return f"http://{self.host}:{self.port}/twilio/webhook"
+
     def stop(self) -> None:
         """Begin the end: calls are drained first."""
         self._server.should_exit = True

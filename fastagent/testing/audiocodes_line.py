@@ -139,6 +139,21 @@ class PhoneLine:
         return self._voice is not None and self._voice.has_speech
 
     @property
+    def bot_words(self) -> Mapping[float, str]:
+        """What the bot said, as far as it told the carrier, by the time it was told."""
+        return {entry.at_s: entry.text for entry in self.transcript if entry.speaker == "bot"}
+
+    @property
+    def refusal(self) -> str:
+        """Why the bot did not take the call; empty when it did."""
+        return (self.error_reason or "no reason") if self.phase is LinePhase.FAILED else ""
+
+    @property
+    def media_name(self) -> str:
+        """The format of caller audio, under the carrier's name."""
+        return self.media.name if self.media else "?"
+
+    @property
     def streams(self) -> list[PlayedStream]:
         """Every play stream of the bot, in order."""
         return self._play.streams

@@ -33,6 +33,18 @@ class Line(Protocol):
     def has_speech(self) -> bool:
         """Something the caller shall say is not yet said."""
 
+    @property
+    def bot_words(self) -> Mapping[float, str]:
+        """What the bot said, as far as it told the carrier, by the time it was told."""
+
+    @property
+    def refusal(self) -> str:
+        """Why the bot did not take the call; empty when it did."""
+
+    @property
+    def media_name(self) -> str:
+        """The format of caller audio, under the carrier's name."""
+
     def report_binary(self, now: float, size_bytes: int) -> None:
         """A message came in a binary frame."""
 
@@ -175,6 +187,30 @@ class Phone(Generic[L]):
         await self.close()
 
     # The call
+
+    async def connect(self, url: str, token: str | None = None, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Reach the bot as this carrier does, with the secret it has for that. The call is not begun yet.
+
+        Raises:
+            LegConnectError: refused (``status`` holds the HTTP answer) or not reachable.
+        """
+        raise NotImplementedError
+
+    async def initiate(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Begin the call.
+
+        Raises:
+            LegClosedError, LegTimeoutError: the bot went away, or never answered.
+        """
+        raise NotImplementedError
+
+    async def hang_up(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        """The caller hangs up; returns when the socket is closed.
+
+        Raises:
+            LegTimeoutError: the bot left it open (it is closed then).
+        """
+        raise NotImplementedError
 
     async def say(self, pcm: bytes, sample_rate: int, *, timeout_s: float = 60.0) -> None:
         """Speak PCM16 in real time; returns when the last of it was sent."""

@@ -106,6 +106,21 @@ class TwilioLine:
         """A mark has not come back yet."""
         return bool(self._marks or self._echoes)
 
+    @property
+    def bot_words(self) -> Mapping[float, str]:
+        """Nothing: this carrier is told no words."""
+        return {}
+
+    @property
+    def refusal(self) -> str:
+        """Why the bot did not take the call; a stream is refused by closing it, without a word."""
+        return "the stream was closed" if self.is_over and not self.received else ""
+
+    @property
+    def media_name(self) -> str:
+        """The format of caller audio, under the carrier's name."""
+        return "audio/x-mulaw"
+
     def is_playing(self, now: float) -> bool:
         """The bot is audible."""
         return self.clock.pending_s(now) > 0

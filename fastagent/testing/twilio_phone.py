@@ -56,7 +56,7 @@ class TwilioPhone(Phone[TwilioLine]):
         """Ask the webhook what to do with the call, and open the stream that it wants.
 
         Args:
-            url: of the webhook, ``http(s)://``; ``ws(s)://`` is taken for it.
+            url: of the webhook, where it is reached.
             token: the account's auth token, with which everything is signed.
 
         Raises:
@@ -70,7 +70,7 @@ class TwilioPhone(Phone[TwilioLine]):
 
     async def ask(self, url: str, token: str | None, *, timeout_s: float = TIMEOUT_S) -> None:
         """Only ask the webhook, and follow its TwiML up to a stream."""
-        parts = urlsplit(url.replace("ws", "http", 1) if url.startswith("ws") else url)
+        parts = urlsplit(url)
         self._base = f"{parts.scheme}://{parts.netloc}"
         self._public_url = self._public_url or self._base
         self._auth_token = token or ""

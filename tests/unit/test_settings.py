@@ -73,11 +73,37 @@ def test_variable_is_read(variable, text, name, value):
         ("FASTAGENT_REALTIME_URL", "ws://host:port/"),
         ("AUDIOCODES_TOKEN", "short"),
         ("AUDIOCODES_TOKEN", f"{TOKEN},short"),
+        ("TWILIO_AUTH_TOKEN", "short"),
+        ("TWILIO_AUTH_TOKEN", TOKEN),
+        ("TWILIO_SHARED_KEYS", "key-id"),
+        ("TWILIO_SHARED_KEYS", "key-id=short"),
+        ("FASTAGENT_PUBLIC_URL", "bridge.example.com"),
+        ("FASTAGENT_PUBLIC_URL", "http://bridge.example.com"),
+        ("FASTAGENT_PUBLIC_URL", "https://user:pass@bridge.example.com"),
+        ("FASTAGENT_PUBLIC_URL", "https://bridge.example.com/?a=b"),
+        ("FASTAGENT_PUBLIC_URL", "https://bridge.example.com/#ct=2000"),
+        ("FASTAGENT_PUBLIC_URL", "https://[::1"),
+        ("FASTAGENT_PUBLIC_URL", "https://"),
     ],
 )
 def test_value_that_cannot_work_is_refused_by_its_variable(variable, text):
     with pytest.raises(ConfigurationError, match=variable):
         Settings.from_environment({variable: text})
+
+
+@pytest.mark.parametrize("url", ["https://bridge.example.com", "https://h:8443/voice/", "https://[::1]"])
+def test_twilios_keys_go_with_the_address_it_calls(url):
+    environment = {
+        "TWILIO_AUTH_TOKEN": f"{TOKEN},{TOKEN}2",
+        "TWILIO_SHARED_KEYS": f"id={TOKEN}",
+        "TWILIO_ACCOUNT_SID": "AC1",
+        "FASTAGENT_PUBLIC_URL": url,
+    }
+    settings = Settings.from_environment(environment)
+    assert settings.twilio_auth_tokens == (TOKEN, f"{TOKEN}2")
+    assert settings.twilio_shared_keys == (f"id={TOKEN}",)
+    assert (settings.twilio_account_sid, settings.public_url) == ("AC1", url)
+    assert TOKEN not in repr(settings)
 
 
 @pytest.mark.parametrize("entry", NUMBERS, ids=lambda entry: entry.name)
