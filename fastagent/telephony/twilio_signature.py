@@ -71,7 +71,10 @@ def url_variants(url: str) -> Iterator[str]:
     Another port is signed as it stands or left out, as the vendor's validator has it.
     """
     yield url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets that hold no address, as a forger's Host may
+        return
     # By hand: a user's part and an IPv6 address hold colons as well.
     before, at, place = parts.netloc.rpartition("@")
     host, colon, _ = place.rpartition(":")

@@ -177,6 +177,13 @@ def test_only_the_configured_address_is_believed() -> None:
     assert verifier().refusal_of(signed(PUBLIC + "/a", "/a", host="10.0.0.7")) is None
 
 
+@pytest.mark.parametrize("host", ["[", "[x]", "a]b", "[::1", "h:port", "@", "a b", "\udcff"])
+def test_hosts_that_are_none_are_refused_like_any_other(host: str) -> None:
+    request = SignedRequest({"x-twilio-signature": "x", "host": host, "x-forwarded-host": host}, "/a")
+    for is_upgrade in (False, True):
+        assert verifier().refusal_of(request, is_upgrade=is_upgrade) == "forged"
+
+
 def test_a_path_in_front_of_ours_is_signed() -> None:
     behind = RequestVerifier([KEY], "https://h.example:8443/voice/")
     assert behind.refusal_of(signed("https://h.example:8443/voice/a", "/a")) is None
