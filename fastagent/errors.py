@@ -17,9 +17,14 @@
     │   ├── LegConnectError           could not open, or was refused
     │   ├── LegClosedError            closed, with code and reason
     │   └── LegTimeoutError           the peer stayed silent                       also TimeoutError
+    ├── SessionRefusedError           a FastAgent server began or resumed no session (code, details)
     ├── RealtimeError                 an error event from the model (code, event_id, retryable)
     ├── JournalError                  a conversation's record could not be kept or read (reason)
     │   └── JournalCorruptError       lines were changed, lost or swapped (seq)    also ValueError
+    ├── SessionError                  what outlives a process cannot be kept or read (reason)
+    │   ├── SessionNotFoundError      no such session, or no longer
+    │   ├── SessionConflictError      another process owns the session
+    │   └── StoreUnavailableError     the store does not answer, or cannot write (retryable)
     └── AgentError                    bad transition, failed tool, state time-out
         └── ToolError                 a tool says what went wrong, in words for the caller
         ├── EffectFailedError         nothing was done; effects raise it too
@@ -47,6 +52,11 @@ __all__ = [
     "MalformedMessageError",
     "PlaybackRefusedError",
     "RealtimeError",
+    "SessionConflictError",
+    "SessionError",
+    "SessionNotFoundError",
+    "SessionRefusedError",
+    "StoreUnavailableError",
     "ToolError",
     "UnexpectedMessageError",
     "UnsupportedMediaError",
@@ -134,6 +144,16 @@ class LegTimeoutError(LegError, TimeoutError):
     """The peer stayed silent for too long."""
 
 
+class SessionRefusedError(FastAgentError):
+    """A FastAgent server refused a session; ``code`` is one of its protocol's."""
+
+    def __init__(self, code: str, reason: str, details: dict[str, object] | None = None) -> None:
+        self.code = code
+        self.reason = reason
+        self.details = details or {}
+        super().__init__(f"{code}: {reason}")
+
+
 class RealtimeError(FastAgentError):
     """An ``error`` event from the model."""
 
@@ -161,6 +181,39 @@ class JournalCorruptError(JournalError, ValueError):
     def __init__(self, seq: int, reason: str) -> None:
         self.seq = seq
         super().__init__(f"entry {seq}: {reason}")
+
+
+class SessionError(FastAgentError):
+    """What outlives a process cannot be kept or read; a live call goes on without it."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(f"session: {reason}")
+
+
+class SessionNotFoundError(SessionError):
+    """No such session, or no longer."""
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"{session_id} is not there")
+
+
+class SessionConflictError(SessionError):
+    """Another process owns the session; nothing was written."""
+
+    def __init__(self, session_id: str, reason: str) -> None:
+        self.session_id = session_id
+        super().__init__(f"{session_id}: {reason}")
+
+
+class StoreUnavailableError(SessionError):
+    """The store does not answer, or cannot write; ``retryable`` says whether a later try may do."""
+
+    def __init__(self, store: str, reason: str, *, retryable: bool = True) -> None:
+        self.store = store
+        self.retryable = retryable
+        super().__init__(f"{store} store: {reason}")
 
 
 class AgentError(FastAgentError):

@@ -41,6 +41,12 @@ cdef inline int64_t _now_ns() noexcept nogil:
     return <int64_t>t.tv_sec * 1_000_000_000 + t.tv_nsec
 
 
+def _retrieve(ended):
+    # The handler hears how a connection ended; picows' own account of it is read, or asyncio complains.
+    if not ended.cancelled():
+        ended.exception()
+
+
 cdef bint _may_be_sent(int code):
     # Close codes an endpoint may put on the wire (RFC 6455, 7.4; 1012-1014 from the IANA registry).
     return 1000 <= code <= 1003 or 1007 <= code <= 1014 or 3000 <= code <= 4999
@@ -70,6 +76,7 @@ cdef class Leg(WSListener):
     cdef readonly bint is_blocked
     cdef readonly double blocked_since
     cdef readonly double last_received
+    cdef readonly double last_message
     cdef readonly double ping_sent_at
     cdef Py_ssize_t max_message_bytes
     cdef Py_ssize_t send_cap_bytes
@@ -117,7 +124,8 @@ cdef class Leg(WSListener):
     cpdef on_ws_connected(self, WSTransport transport):
         self.transport = transport
         self.is_open = True
-        self.last_received = _now_ns() * 1e-9
+        self.last_received = self.last_message = _now_ns() * 1e-9
+        transport.disconnected_future.add_done_callback(_retrieve)
         transport.underlying_transport.set_write_buffer_limits(high=self.send_cap_bytes // 4)
         if self.handler is not None:
             self.handler.on_open()
@@ -149,6 +157,7 @@ cdef class Leg(WSListener):
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._refuse(1002, "reserved bits are set")
         elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
+            self.last_message = self.last_received
             if self.fragments is not None:
                 self._refuse(1002, "a new message inside a fragmented one")
             elif not frame.fin:
@@ -162,6 +171,7 @@ cdef class Leg(WSListener):
             else:
                 self._message(frame.payload_ptr, frame.payload_size, kind, begun * 1e-9)
         elif kind == WSMsgType.CONTINUATION:
+            self.last_message = self.last_received
             if self.fragments is None:
                 self._refuse(1002, "a continuation of nothing")
             else:
@@ -262,8 +272,10 @@ cdef class Leg(WSListener):
                 # The audio is on its way: now there is time for what was heard in it.
                 if pump.tap is not None and pump.tap.has_news():
                     pump.tap.tell_news()
-                return
-            # Malformed envelopes go to the codec, which says why and counts; so does everything else.
+                if verdict != PUMP_BAD_AUDIO or not isinstance(pump, Uplink):
+                    return
+            # Malformed envelopes and a caller's unreadable audio go to the codec, which may say so to the peer;
+            # everything else does too.
         if self.handler is not None:
             self.handler.on_message(PyBytes_FromStringAndSize(text, n), kind == WSMsgType.TEXT)
 

@@ -54,7 +54,7 @@ cdef enum:
     BLOCK_TEXT = 4096
     BLOCK_BYTES = 3072
     BLOCK_SAMPLES = 1536  # of two bytes: samples are decoded to where they lie well
-    NUMBER_DIGITS_MAX = 15  # of a message's number
+    SEQUENCE_DIGITS_MAX = 15
 
 _ENCODINGS = {"pcm16": FA_PCM16, "mulaw": FA_ULAW, "alaw": FA_ALAW}
 
@@ -192,18 +192,20 @@ cdef class Uplink(Pump):
     ``backlog_ms`` of audio are kept at most (default 5 s); then the oldest is dropped and counted.
 
     Args:
-        number_field: which field of the spec numbers the messages, each one more than the last, as a number or
-            as its digits in a string; -1 for none. Where it jumps ahead, ``gaps`` counts that; where it does not
-            go on, ``repeats``. The audio passes either way.
+        expected_field: which of the spec's fields must be the text ``expected``; a message in which it is not
+            belongs to the slow path. -1: none.
+        sequence_field: which of them is a number, or its digits in a string, that grows by one with each message,
+            taken here or not: where it jumps ahead, ``gaps`` counts that; where it does not go on, ``repeats``.
+            The audio passes either way. -1: none.
     """
 
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False,
-                 int backlog_ms=5000, int number_field=-1):
+                 int backlog_ms=5000, int expected_field=-1, bytes expected not None=b"", int sequence_field=-1):
         if backlog_ms < 0:
             raise ValueError(f"expected a backlog of 0 ms or more, got {backlog_ms}")
-        if not -1 <= number_field < spec.spec.fields:
-            raise ValueError(f"expected one of {spec.spec.fields} fields, got {number_field}")
+        if not -1 <= expected_field < spec.spec.fields or not -1 <= sequence_field < spec.spec.fields:
+            raise ValueError(f"expected a field of the spec's {spec.spec.fields}")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
                       has_wav_header=has_wav_header)
         # However short, a message counts as a millisecond: that bounds their number too.
@@ -211,28 +213,40 @@ cdef class Uplink(Pump):
         self.backlog = deque()
         self.backlog_samples = 0
         self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
-        self.number_field = number_field
-        self.last_number = -1
+        self.expected_field = expected_field
+        self.expected = expected
+        self.sequence_field = sequence_field
+        self.last_sequence = -1
 
-    cdef int _follow_number(self) except -1:
-        cdef const fa_span *span = &self.match.field[self.number_field]
+    cdef bint _is_expected(self):
+        # The message says what it must say; read right after the scan.
+        cdef const fa_span *span = &self.match.field[self.expected_field]
+        if span.kind != FA_JSON_STRING:
+            return False
+        if span.escaped:
+            return _unescaped(span) == self.expected
+        return <Py_ssize_t>span.size == PyBytes_GET_SIZE(self.expected) and \
+            memcmp(span.start, PyBytes_AS_STRING(self.expected), span.size) == 0
+
+    cdef void _note_sequence(self) noexcept:
+        # Counts what is missing before this message, and what came before; other than small numbers say nothing.
+        cdef const fa_span *span = &self.match.field[self.sequence_field]
         cdef int64_t number = 0
         cdef size_t i
-        if span.kind != FA_JSON_STRING and span.kind != FA_JSON_NUMBER:
-            return 0
-        if span.size == 0 or span.size > NUMBER_DIGITS_MAX:
-            return 0
+        if span.kind != FA_JSON_NUMBER and span.kind != FA_JSON_STRING:
+            return
+        if span.size == 0 or span.size > SEQUENCE_DIGITS_MAX:
+            return
         for i in range(span.size):
             if not c"0" <= span.start[i] <= c"9":
-                return 0
+                return
             number = 10 * number + (span.start[i] - c"0")
-        if self.last_number >= 0 and number <= self.last_number:
+        if self.last_sequence >= 0 and number <= self.last_sequence:
             self.repeats += 1
-            return 0
-        if self.last_number >= 0 and number != self.last_number + 1:
+            return
+        if self.last_sequence >= 0 and number > self.last_sequence + 1:
             self.gaps += 1
-        self.last_number = number
-        return 0
+        self.last_sequence = number
 
     cdef int take(self, const char *message, Py_ssize_t n, double now) except? -9:
         cdef audio_text found
@@ -240,8 +254,11 @@ cdef class Uplink(Pump):
         cdef char *out
         cdef uint8_t block[BLOCK_BYTES]
         cdef int verdict = self._find_audio(message, n, &found)
-        if self.number_field >= 0 and verdict != PUMP_OTHER and verdict != PUMP_MALFORMED:
-            self._follow_number()
+        if self.sequence_field >= 0 and verdict != PUMP_OTHER and verdict != PUMP_MALFORMED:
+            self._note_sequence()
+        if self.expected_field >= 0 and (verdict == PUMP_SEND or verdict == PUMP_QUIET) and not self._is_expected():
+            self.messages -= 1
+            return PUMP_OTHER
         if verdict != PUMP_SEND:
             return verdict
         if self._is_copied(found.length):
@@ -324,9 +341,9 @@ cdef class Uplink(Pump):
         return len(self.backlog)
 
     def reset(self):
-        """Begin a new stretch of caller audio: forget filter history, unfinished samples and its numbers."""
+        """Begin a new stretch of caller audio: forget filter history, unfinished samples and the count."""
         fa_converter_reset(&self.converter)
-        self.last_number = -1
+        self.last_sequence = -1
 
     def keep(self, bytes message not None):
         """Keep a message that `feed` gave, as the socket path does while the model cannot take it."""

@@ -136,6 +136,13 @@ def bridge(template: str | None, model_port: int, core: int | None, calls: int) 
         "FASTAGENT_REALTIME_URL": model_url,
         "OPENAI_API_KEY": "x",
         "MAX_SESSIONS": str(calls + 16),
+        # It is driven to its limits on purpose, by callers of one number.
+        "FASTAGENT_CALLS_PER_SECOND": "1000",
+        "FASTAGENT_CALL_BURST": str(calls + 16),
+        "FASTAGENT_CALLS_PER_NUMBER": "0",
+        "FASTAGENT_CALLS_PER_NUMBER_HOUR": "0",
+        "FASTAGENT_ADMISSION_LAG_MS": "0",
+        "FASTAGENT_ADMISSION_CPU_PERCENT": "0",
         "LOG_LEVEL": "warning",
     }
     with (

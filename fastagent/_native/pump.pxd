@@ -54,11 +54,14 @@ cdef class Uplink(Pump):
     cdef int64_t backlog_limit
     cdef int64_t backlog_quantum
     cdef readonly uint64_t backlog_dropped
-    cdef int number_field
-    cdef int64_t last_number
+    cdef int expected_field
+    cdef bytes expected
+    cdef int sequence_field
+    cdef int64_t last_sequence
     cdef readonly uint64_t gaps
     cdef readonly uint64_t repeats
-    cdef int _follow_number(self) except -1
+    cdef bint _is_expected(self)
+    cdef void _note_sequence(self) noexcept
     cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1
     cdef int hold(self) except -1
     cdef int _keep(self, bytes message) except -1

@@ -44,7 +44,9 @@ class Uplink(Pump):
         *,
         has_wav_header: bool = False,
         backlog_ms: int = 5000,
-        number_field: int = -1,
+        expected_field: int = -1,
+        expected: bytes = b"",
+        sequence_field: int = -1,
     ) -> None: ...
     @property
     def gaps(self) -> int: ...

@@ -169,6 +169,7 @@ class _Watch(_Strict):
     on: Literal[tuple(event.value for event in Event)] = "input"  # type: ignore[valid-type]
     words: list[_Name] = []
     when: str = ""
+    starts_task: bool = False
     steps: Annotated[list[_WatchStep], Field(min_length=1)]
 
 
@@ -265,7 +266,11 @@ def _watches(read: list[_Watch]) -> tuple[WatchSpec, ...]:
     for position, watch in enumerate(read):
         try:
             steps = tuple(WatchStep(step.say, step.next_state, step.do, step.target) for step in watch.steps)
-            found.append(WatchSpec(watch.name, steps, Event(watch.on), tuple(watch.words), watch.when))
+            found.append(
+                WatchSpec(
+                    watch.name, steps, Event(watch.on), tuple(watch.words), watch.when, watch.starts_task
+                )
+            )
         except ValueError as error:
             raise ConfigurationError(f"supervisor[{position}]: {error}") from None
     return tuple(found)

@@ -14,13 +14,13 @@ Functions: ``len``, ``lower``, ``abs``. What is missing is null; comparing what 
 import ast
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastagent.errors import ConfigurationError
 
-__all__ = ["MAX_GUARD_CHARS", "Guard", "Scope", "parse_guard", "words_in"]
+__all__ = ["MAX_GUARD_CHARS", "Guard", "Scope", "holds_phrase", "parse_guard", "words_in"]
 
 MAX_GUARD_CHARS = 500
 MAX_GUARD_NODES = 150
@@ -34,6 +34,12 @@ Evaluate = Callable[["Scope"], Any]
 def words_in(text: str) -> tuple[str, ...]:
     """The words of a text, in lower case."""
     return tuple(_WORD.findall(text.lower().replace("’", "'")))
+
+
+def holds_phrase(words: Sequence[str], phrase: Sequence[str]) -> bool:
+    """The words hold the phrase's, side by side."""
+    size = len(phrase)
+    return any(words[start : start + size] == phrase for start in range(len(words) - size + 1))
 
 
 @dataclass(slots=True)

@@ -47,6 +47,16 @@ class RehearsedControl:
         """Note it."""
         self.orders.append(("transfer", target))
 
+    def hand_over(self, to: str, reason: str) -> bool:
+        """Note it."""
+        self.orders.append(("hand_over", to))
+        return True
+
+    def recall(self) -> bool:
+        """Note it."""
+        self.orders.append(("recall", ""))
+        return False
+
     def send_dtmf(self, digits: str) -> None:
         """Note it."""
         self.orders.append(("send_dtmf", digits))

@@ -92,7 +92,7 @@ class _Replaying:
         mine = [entry for entry in entries if str(entry.data.get("run", "")) == run]
         self._run = run
         self._end = len(entries)
-        self._feed = deque(entry for entry in mine if entry.kind in ("input", "timer"))
+        self._feed = deque(entry for entry in mine if entry.kind in ("input", "heard", "timer"))
         self._expected = deque(entry for entry in mine if entry.kind in COMPARED)
         self._proposals = deque(
             entry
@@ -141,7 +141,9 @@ class _Replaying:
             effects=self,
             reasoner=self if self._proposals else None,
         )
-        running = asyncio.create_task(machine.run(first.data["text"]))
+        running = asyncio.create_task(
+            machine.run(first.data["text"], is_heard=first.data.get("is_heard", False))
+        )
         try:
             reason = await self._walk(machine, running)
         finally:
@@ -173,6 +175,8 @@ class _Replaying:
                 # The machine must notice before it can be idle again.
                 for _ in range(3):
                     await asyncio.sleep(0)
+            elif entry.kind == "heard":
+                machine.hear(entry.data["text"])
             elif entry.data["event"] == Event.INPUT.value:
                 machine.post(entry.data["text"], is_contradicted=entry.data.get("is_contradicted", False))
             else:
@@ -308,6 +312,12 @@ class _SilentControl:
     def hang_up(self, reason: str) -> None: ...
 
     def transfer(self, target: str, reason: str) -> None: ...
+
+    def hand_over(self, to: str, reason: str) -> bool:
+        return True
+
+    def recall(self) -> bool:
+        return False
 
     def send_dtmf(self, digits: str) -> None: ...
 

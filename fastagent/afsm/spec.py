@@ -156,13 +156,19 @@ class WatchSpec:
     steps: tuple[WatchStep, ...]
     on: Event = Event.INPUT
     words: tuple[str, ...] = ()
-    """Fires on an input that holds one of these, word for word; empty fires on each."""
+    """Fires on an input that holds one of these, word for word, and on the caller's own words where they are
+    written down, whatever the talking model makes of them; empty fires on each."""
     when: str = ""
     """A guard expression that must hold too."""
+    starts_task: bool = False
+    """Begins the task when its words are heard while the task does not run: for what must not depend on the
+    talking model's seeing that the task is called for."""
 
     def __post_init__(self) -> None:
         if not self.name or not self.steps:
             raise ValueError("a watch needs a name and at least one step")
+        if self.starts_task and not self.words:
+            raise ValueError(f"watch {self.name!r} starts its task by words, and has none")
         if self.on is Event.INPUT and not (self.words or self.when):
             raise ValueError(f"watch {self.name!r} would fire on every input; give it words or when")
 

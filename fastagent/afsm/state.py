@@ -63,6 +63,22 @@ class CallControl(Protocol):
     def transfer(self, target: str, reason: str) -> None:
         """Hand the caller on to ``target`` (``tel:+…`` or ``sip:…``), when `hang_up` would end the call."""
 
+    def hand_over(self, to: str, reason: str) -> bool:
+        """Have another agent take the caller over, once this task has reported; False if it cannot.
+
+        What was said and found out goes along; other tasks that run are ended.
+
+        Args:
+            to: one of the agent's ``colleagues``, by its id.
+        """
+
+    def recall(self) -> bool:
+        """Take in what the agent remembers of this caller, who has proved to be who they are.
+
+        Facts and profile of earlier calls stand in the context from then on, and what is known at the end of
+        this call is remembered. False where nothing is remembered of callers.
+        """
+
     def send_dtmf(self, digits: str) -> None:
         """Send digits to the far side (``0-9 * #``)."""
 

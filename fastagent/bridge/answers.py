@@ -51,6 +51,10 @@ class Answers:
         self._was_greeted = False
         self._function_rounds = 0
 
+    def greet_with(self, greeting: str) -> None:
+        """Have the caller greeted so, unless they were greeted already."""
+        self._greeting = greeting
+
     @property
     def is_busy(self) -> bool:
         """A response runs, or one is wanted."""
@@ -84,6 +88,11 @@ class Answers:
     def tell_of_caller(self, text: str, now: float) -> list[Command]:
         """Have the model answer what the caller did otherwise than by speaking."""
         return self._tell(model.Item("message", text=text, role="user"), now)
+
+    def say(self, words: str, now: float) -> list[Command]:
+        """Have the model say these very words, and do nothing else."""
+        create = model.CreateResponse(instructions=f'Say only this: "{words}"', tool_choice="none")
+        return list(self._gate.want(create, now))
 
     def _tell(self, item: model.Item, now: float) -> list[Command]:
         if self._phases.phase is Phase.ENDED:

@@ -13,11 +13,13 @@ It holds no JSON, no sample arithmetic and no ``await``, so every race of a call
 Each of these has its state in a file of its own. Here is what an event means to several of them.
 """
 
+from collections.abc import Sequence
 from typing import assert_never
 
 from fastagent.bridge.answers import Answers
 from fastagent.bridge.clips import Clip
 from fastagent.bridge.commands import CallerPressed, CallerSaid, Command, EndCall
+from fastagent.bridge.filler import Filler
 from fastagent.bridge.floor import Floor
 from fastagent.bridge.functions import FunctionCalls
 from fastagent.bridge.history import ConversationHistory
@@ -119,6 +121,7 @@ class Bridge:
             counters=self.counters,
         )
         self._functions = FunctionCalls(self._session, self.history)
+        self._filler = Filler()
         self._transcripts = Transcripts(self.history)
         self._digits = DigitMerger()
         self._response_followed: str | None = None
@@ -251,10 +254,10 @@ class Bridge:
         """A keypad tone in the audio."""
         if self._phases.phase in DEAF_PHASES:
             return []
-        return self._press(self._digits.heard(digit, now))
+        return self._press(self._digits.heard(digit, now), now)
 
-    def _press(self, digits: str) -> list[Command]:
-        return [CallerPressed(digits)] if digits else []
+    def _press(self, digits: str, now: float) -> list[Command]:
+        return [*self._floor.keys_pressed(now), CallerPressed(digits)] if digits else []
 
     def _response_done(self, event: model.ResponseDone, now: float) -> list[Command]:
         self._ledger.finish_response(event.response_id or self._gate.active_response_id or "", now)
@@ -284,7 +287,8 @@ class Bridge:
             case carrier.SessionEnded():
                 return self._end(self._phases.outcome_of(event.reason))
             case carrier.DtmfReceived():
-                commands += self._press("".join(self._digits.signalled(one, now) for one in event.digits))
+                digits = "".join(self._digits.signalled(one, now) for one in event.digits)
+                commands += self._press(digits, now)
             case carrier.PlaybackFinished():
                 if self._ledger.acknowledge(event.playback_id, now):
                     self._phases.disturb_farewell()
@@ -311,6 +315,7 @@ class Bridge:
                 self._floor.stream_restarted(now)
             case (
                 carrier.CallMetadata()
+                | carrier.CallerAudio()
                 | carrier.CarrierNotice()
                 | carrier.SessionOffered()
                 | carrier.SessionResumed()
@@ -431,6 +436,20 @@ class Bridge:
         """Digits that no task took: the model hears of them."""
         return self._answers.tell_of_caller(f"The caller pressed {digits}.", now)
 
+    def greet_with(self, greeting: str) -> None:
+        """Have the caller greeted so, unless they were greeted already."""
+        self._answers.greet_with(greeting)
+
+    def agent_works(self, is_at_work: bool, now: float) -> list[Command]:
+        """A task of the agent is at work, or waits again for the caller."""
+        self._filler.is_agent_at_work = is_at_work
+        return self._concluded([], now)
+
+    def set_filler(self, after_s: float | None, words: Sequence[str], now: float) -> list[Command]:
+        """Have these words said, one after another, when a wait is silent for so long; None: never."""
+        self._filler.set(after_s, words)
+        return self._concluded([], now)
+
     def hang_up(self, reason: str, now: float) -> list[Command]:
         """End the call once everything said was heard."""
         if self._phases.phase is Phase.PARKED:
@@ -481,7 +500,7 @@ class Bridge:
         if self._phases.phase not in DEAF_PHASES:
             deadlines += self._floor.deadlines()
         if self._phases.phase is Phase.TALKING:
-            deadlines.append(self._session.next_deadline())
+            deadlines += [self._session.next_deadline(), self._filler.next_deadline()]
             if self._is_between_turns:
                 deadlines.append(self._session.change_at)
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
@@ -523,9 +542,21 @@ class Bridge:
         elif self._phases.phase is Phase.TALKING:
             if self._floor.is_clip_waiting and not self.is_talk_going_on(now):
                 commands += self._floor.play_waiting(now)
+            commands += self._fill(now)
             if self._session.is_due(now):
                 commands += self._replace_in_a_pause(now)
         return commands
+
+    def _fill(self, now: float) -> list[Command]:
+        """Say something against a silence that something at work has caused."""
+        is_next_due = self._answers.is_busy or self._answers.is_owed or self._floor.is_turn_expected
+        words = self._filler.due(
+            now,
+            is_working=self._functions.is_any_running or self._filler.is_agent_at_work,
+            is_free=self._session.is_connected and not is_next_due and not self._floor.is_callers,
+            silent_at=self._ledger.silent_at(now),
+        )
+        return [] if words is None else self._answers.say(words, now)
 
     def _replace_in_a_pause(self, now: float) -> list[Command]:
         if self.is_talk_going_on(now):

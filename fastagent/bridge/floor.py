@@ -209,6 +209,19 @@ class Floor:
         self._is_quiet = True
         self._turn.fall_silent(now)
 
+    def keys_pressed(self, now: float) -> list[Command]:
+        """The caller presses keys, which is an answer: the bot falls silent unless it is protected."""
+        if self._barge_in is None:
+            may_cut = self._session.turn_detection.interrupt_response
+        else:
+            may_cut = self._barge_in.policy.mode != "protected"
+        is_heard = self._ledger.is_audible(now) or self._playback.is_open
+        if not may_cut or not (is_heard or self._gate.active_response_id is not None):
+            return []
+        self._counters.note("key_barge_ins")
+        told_model = self.cut(now)
+        return [*self._playback.abort(), *told_model]
+
     # The bot
 
     def response_created(self, event: model.ResponseCreated, now: float) -> list[Command]:

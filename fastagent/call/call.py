@@ -10,10 +10,11 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from operator import add
 from typing import Any, Literal
 
+from fastagent._native.listener import Leg
 from fastagent._native.tap import Heard, News
-from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.spec import Event
 from fastagent.agent import AgentSession, FastAgent, Transition
 from fastagent.audio.formats import AudioFormat
@@ -22,22 +23,27 @@ from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
+from fastagent.call.desk import AgentDesk
+from fastagent.call.gauge import CallGauge
+from fastagent.call.keeping import CallKeeping
 from fastagent.call.media import CallMedia
+from fastagent.call.missing_media import MissingMedia
 from fastagent.call.model_keeper import ModelKeeper
-from fastagent.call.model_settings import session_settings
 from fastagent.call.observer import CallSummary, Observers
-from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
+from fastagent.call.session_view import CallView
+from fastagent.call.stages import CallStages
+from fastagent.call.stored import StoredSession
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire import events as carrier
+from fastagent.wire.openai_realtime import request_named
 from fastagent.wire.realtime_events import (
     ModelCommand,
     ModelError,
     ModelEvent,
-    SessionSettings,
     Severity,
     SpeechStarted,
     SpeechStopped,
@@ -57,6 +63,8 @@ class Call:
         offer: the carrier's offer.
         agent: who answers.
         carrier_settings: what the carrier is configured with once the call stands.
+        owner: whose credential opened the call.
+        carrier_name: who brings the call, for those who count.
 
     Raises:
         UnsupportedMediaError: no offered format is usable.
@@ -70,6 +78,8 @@ class Call:
         *,
         codec: carrier.CarrierCodec,
         carrier_settings: Mapping[str, Any],
+        owner: str = "",
+        carrier_name: str = "other",
     ) -> None:
         settings = services.settings
         self._services = services
@@ -82,6 +92,7 @@ class Call:
         self._media.tap.on_news = self._heard
         self._counters = Counters()
         self._observers = Observers(services.observers, self.call_id, self._counters)
+        self._stages = CallStages(self._observers, self.call_id, self._begun, self._counters)
         control = AgentControl(
             offer,
             self._do,
@@ -89,14 +100,20 @@ class Call:
             voice_policy=agent.voice_policy,
             is_always_protected=settings.barge_in == "off",
         )
-        self._session: AgentSession = agent.open(
-            control, limits=Limits(state_timeout_s=settings.default_timeout_s), on_transition=self._moved
+        self._desk = AgentDesk(
+            agent,
+            control,
+            settings,
+            self._media.plan.model_format,
+            on_transition=self._moved,
+            on_change=self._refocus,
+            announce=lambda note: self._do(self._bridge.announce(note, time.monotonic())),
+            start=self._start,
         )
-        self._agent = agent
         self._bridge = Bridge(
             self._media.ledger,
             self._media.plan.offer,
-            self._model_settings(),
+            self._desk.model_settings,
             greeting=agent.greeting,
             limits=BridgeLimits(
                 resume_grace_s=settings.resume_grace_s if codec.can_resume else 0.0,
@@ -119,17 +136,31 @@ class Call:
             counters=self._counters,
         )
         control.connect(self._bridge, self._clips)
-        self._session.on_focus = self._refocus
         self._carrier: CarrierSocket | None = None
         self._is_configured = False
-        self._frame_times = TimeClasses()
+        self._carrier_times, self._model_times = TimeClasses(), TimeClasses()
         self._model = ModelKeeper(
             self,
             services.connector,
-            services.watch,
+            services.model_watch,
             attempts=settings.model_connect_attempts,
             retry_s=settings.model_connect_timeout_s,
-            frame_times=self._frame_times,
+            frame_times=self._model_times,
+        )
+        self._gauge = CallGauge(
+            self._media,
+            carrier=carrier_name,
+            agent_id=agent.agent_id,
+            legs=self._legs,
+            carrier_times=self._carrier_times,
+            model_times=self._model_times,
+        )
+        self._missing_media = MissingMedia(
+            lambda: self._media.uplink.messages,
+            prompt_s=settings.no_media_prompt_s,
+            give_up_s=settings.no_media_limit_s,
+            on_missing=self._ask_for_media,
+            on_gone=self._give_up_media,
         )
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -146,11 +177,21 @@ class Call:
                 begun=self._begun,
             )
         control.set_voice_policy(None)
-        self._record: CallRecord | None = None
-        self._is_redacting = False
-        if services.records is not None:
-            self._record = control.record = services.records.open(self.call_id, agent, on_claim=self._correct)
-            self._session.keep_in(self._record)
+        view = CallView(offer, self._desk, owner, carrier_name, self.media_name)
+        self._view = view
+        self._kept = CallKeeping(
+            view,
+            agent,
+            lambda: self._desk.session,
+            records=services.records,
+            sessions=services.sessions,
+            counters=self._counters,
+            on_claim=self._correct,
+        )
+        view.connect(self._kept)
+        control.record = self._kept.record
+        control.on_recall = self._recall
+        self._desk.begin(self._kept.record)
 
     def _barge_in(self, agent: FastAgent) -> BargeIn | None:
         """Who decides that the caller stops the bot; None: the model, without exception."""
@@ -163,6 +204,10 @@ class Call:
     def call_id(self) -> str:
         """The carrier's name for the conversation."""
         return self._offer.conversation_id
+
+    @property
+    def _session(self) -> AgentSession:
+        return self._desk.session
 
     # The call as an operator sees it
 
@@ -209,6 +254,16 @@ class Call:
         return self._bridge.phase is Phase.PARKED
 
     @property
+    def session_id(self) -> str:
+        """The id of its stored session; the call's own without one."""
+        return self.call_id if self._kept.stored is None else self._kept.stored.session_id
+
+    @property
+    def stored(self) -> StoredSession | None:
+        """Its stored session."""
+        return self._kept.stored
+
+    @property
     def is_over(self) -> bool:
         """Nothing more happens."""
         return self._over.done()
@@ -223,6 +278,13 @@ class Call:
         """Since the call was offered."""
         return time.monotonic() - self._begun
 
+    @property
+    def _state_name(self) -> str:
+        """Where the agent's last task stands; before it has one, where its first task would begin."""
+        if self._session.transitions:
+            return self._session.transitions[-1].to_state
+        return next((task.graph.initial_state for task in self._desk.agent.tasks.values()), "")
+
     def take(self, socket: CarrierSocket) -> None:
         """Answer on this socket: the call's first, or another after the first was lost."""
         is_resume = self._carrier is not None or self._bridge.phase is Phase.PARKED
@@ -233,16 +295,18 @@ class Call:
         socket.on_event = self._carrier_event
         socket.on_lost = partial(self._carrier_lost, socket)
         self._is_configured = False
-        socket.send(carrier.AcceptSession(self._media.plan.offer))
+        socket.send(carrier.AcceptSession(self._media.plan.offer, self._state_name, self.duration_s))
         self._join_legs()
         if is_resume:
-            if self._record is not None:
-                self._record.resumed()
+            self._kept.line_back()
             self._do(self._bridge.carrier_resumed(time.monotonic()))
             self._session.signal(Event.RESUME)
 
     async def run(self) -> CallSummary:
         """Live until the call is over; everything the call opened is closed then."""
+        self._observers.tell("began", self.call_id, self._gauge)
+        self._kept.begin()
+        await self._welcome_back()
         self._model.start()
         try:
             self._schedule()
@@ -259,12 +323,47 @@ class Call:
             tuple(self._session.transitions),
             tuple(self._session.results),
             dict(self._all_counters()),
-            self._frame_times,
+            TimeClasses(map(add, self._carrier_times.counts, self._model_times.counts)),
             self._media.tap.caller_level(time.monotonic()),
             self._media.tap.bot_level(time.monotonic()),
+            self._gauge.carrier,
         )
         self._observers.tell("ended", summary)
         return summary
+
+    async def _welcome_back(self) -> None:
+        """Greet a caller who was cut off in an earlier call otherwise than others."""
+        comeback = await self._kept.look_up()
+        if comeback is not None:
+            self._session.offer_comeback(comeback)
+            self._bridge.greet_with(comeback.greeting)
+            self._refocus()
+
+    def _recall(self) -> bool:
+        memory = self._kept.recall()
+        if memory:
+            self._session.context.import_memory(memory)
+        return memory is not None
+
+    async def go_on(
+        self, session_id: str, snapshot: Mapping[str, Any], said: Sequence[tuple[str, str]]
+    ) -> None:
+        """Be a session that another process began: its line is on this call.
+
+        Raises:
+            ConfigurationError: it is no such snapshot.
+        """
+        questions = await self._view.go_on(session_id, snapshot, said)
+        self._bridge.greet_with("")
+        words = " ".join(report["say"] for report in questions)
+        note = "The line was interrupted for a moment and is back. Say so, and go on where you stopped."
+        if words:
+            note += f" The open question is: {words}"
+        self._do(self._bridge.announce(note, time.monotonic()))
+
+    def break_off(self) -> None:
+        """Tell those who hear the call that `run` failed."""
+        self._observers.tell("broke", self.call_id)
 
     def end(self, outcome: str) -> None:
         """End the call at once, telling the carrier: the process stops."""
@@ -273,6 +372,12 @@ class Call:
                 self._carrier.send(carrier.HangUp("service stops"))
             self._finish(outcome)
 
+    def lose(self) -> None:
+        """End the call at once and silently: its session goes on elsewhere, and its caller is there."""
+        if self._kept.stored is not None:
+            self._kept.stored.lost()
+        self._finish("taken_over")
+
     # Carrier
 
     def _carrier_event(self, event: carrier.CarrierEvent) -> None:
@@ -280,24 +385,36 @@ class Call:
             self._is_configured = True
             if self._carrier_settings:
                 self._do([carrier.ConfigureCall(self._carrier_settings)])
+        if isinstance(event, carrier.CallerAudio):
+            model_leg = self._model.socket.leg if self._model.socket is not None else None
+            self._media.hear(event.message, model_leg, time.monotonic())
+            return
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
+            self._gauge.caller_restarted()
+            self._missing_media.begin()
+        elif isinstance(event, carrier.CallerStreamStopped):
+            self._missing_media.end()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
         if socket is not self._carrier:
             return
-        logger.warning("call %s: carrier socket lost with %d", self.call_id, code)
+        level = logging.INFO if socket.codec.may_close else logging.WARNING
+        logger.log(level, "call %s: carrier socket lost with %d", self.call_id, code)
         self._leave_carrier()
+        self._kept.line_lost()
         self._do(self._bridge.carrier_lost(time.monotonic()))
 
     def _leave_carrier(self) -> None:
         socket, self._carrier = self._carrier, None
+        self._missing_media.end()
         if socket is None:
             return
         socket.on_event, socket.on_lost = _ignore, _ignore
         if socket.leg is not None:
-            self._frame_times.add(socket.leg.frame_times)
+            self._carrier_times.add(socket.leg.frame_times)
+            self._gauge.leg_closed(socket.leg)
             self._counters.note("carrier_protocol_errors", socket.leg.protocol_errors)
             socket.leg.disconnect_pump()
             socket.close()
@@ -318,18 +435,21 @@ class Call:
         self._do(self._bridge.model_opened(now, lifetime_s=lifetime_s))
         self.model_writable()
         self._join_legs()
+        self._stages.model_came(now)
 
     def model_event(self, event: ModelEvent) -> None:
         """The brain decides."""
         if isinstance(event, ModelError) and event.severity is not Severity.BENIGN:
             # Its message may quote what was said; our own event's id tells what it is about.
             code = event.code if event.code.isidentifier() else "unnamed"
-            ours = event.event_id or ""
-            of = ours if ours.replace("-", "_").isidentifier() else "no event of ours"
+            of = request_named(event.event_id) or "no event of ours"
             logger.warning("call %s: model error %s (%s)", self.call_id, code, of)
+            self._send_carrier(carrier.TellError("model", "the model reported an error", code))
         elif isinstance(event, SpeechStarted | SpeechStopped):
             self._session.note_activity()
-        commands = self._bridge.receive_model(event, time.monotonic())
+        now = time.monotonic()
+        self._stages.model_event(event, now)
+        commands = self._bridge.receive_model(event, now)
         if not isinstance(event, PASSIVE_EVENTS):
             self._do(commands)
 
@@ -351,22 +471,37 @@ class Call:
     def model_lost(self) -> None:
         """What was promised waits for the next session."""
         self._counters.note("model_lost")
-        self._do(self._bridge.model_lost(time.monotonic()))
+        now = time.monotonic()
+        self._stages.model_left(now)
+        self._do(self._bridge.model_lost(now))
 
     def model_failed(self) -> None:
         """The call ends in the way the caller understands best."""
         self._do(self._bridge.model_failed(time.monotonic()))
 
-    def _join_legs(self) -> None:
+    def _legs(self) -> tuple[Leg | None, Leg | None]:
         carrier_leg = self._carrier.leg if self._carrier is not None else None
         model_leg = self._model.socket.leg if self._model.socket is not None else None
-        self._media.join(carrier_leg, model_leg)
+        return carrier_leg, model_leg
+
+    def _join_legs(self) -> None:
+        self._media.join(*self._legs())
 
     # Media
+
+    def _ask_for_media(self) -> None:
+        self._counters.note("media_missing")
+        note = "No sound has come from the caller's line for a while. Ask whether they are still there."
+        self._do(self._bridge.announce(note, time.monotonic()))
+
+    def _give_up_media(self) -> None:
+        self._counters.note("media_gone")
+        self.hang_up("no media")
 
     def _heard(self, news: list[News]) -> None:
         """What our own ears found."""
         now = time.monotonic()
+        self._stages.event_came(now)
         for one in news:
             match one.kind:
                 case Heard.OVERLAP_CONFIRMED:
@@ -381,7 +516,10 @@ class Call:
                     self._do(self._bridge.digit_heard(one.digit, now))
 
     def _meet_item(self, response_id: str, item_id: str, content_index: int) -> bool:
-        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, time.monotonic())
+        now = time.monotonic()
+        is_played, commands = self._bridge.meet_item(response_id, item_id, content_index, now)
+        if is_played:
+            self._stages.audio_begins(now)
         self._do(commands)
         return is_played
 
@@ -406,13 +544,15 @@ class Call:
                 case asked.RunFunction():
                     self._start(self._run_function(command))
                 case asked.CallerSaid():
+                    self._view.turn_count += 1
                     self._session.caller_said(command.text)
-                    self._keep_words("caller", command.text)
+                    self._kept.said("caller", command.text)
                     self._observers.tell("caller_said", self.call_id, command.text)
                 case asked.BotSaid():
                     self._session.bot_said(command.text)
-                    self._keep_words("agent", command.text)
+                    self._kept.said("agent", command.text)
                     self._observers.tell("bot_said", self.call_id, command.text)
+                    self._send_carrier(carrier.TellTranscript(command.text))
                 case asked.CallerPressed():
                     if not self._session.dtmf(command.digits):
                         queue.extend(self._bridge.caller_pressed(command.digits, time.monotonic()))
@@ -433,6 +573,7 @@ class Call:
                         self._model.socket.send(command)
                 case _:
                     queue.extend(self._send_carrier(command))
+        self._stages.carried_out(commands)
 
     def _send_carrier(self, command: carrier.CarrierCommand) -> Sequence[Command]:
         """Send what agents may ask for; what this carrier cannot do is refused here, not in its callback."""
@@ -454,39 +595,38 @@ class Call:
         task.add_done_callback(self._tasks.discard)
 
     async def _run_function(self, command: asked.RunFunction) -> None:
-        outcome = await self._session.call_function(command.call_id, command.name, command.arguments)
+        begun = time.monotonic()
+        # A name that the model made up is its words.
+        is_offered = any(one["name"] == command.name for one in self._desk.model_settings.tools)
+        outcome = await self._desk.call_function(command.call_id, command.name, command.arguments)
         now = time.monotonic()
+        self._stages.function_done(command.name if is_offered else "", outcome.output, begun)
         self._do(
             self._bridge.function_returned(
                 command.call_id, outcome.output, now, should_respond=outcome.should_respond
             )
         )
+        self._desk.function_told()
 
     def _moved(self, transition: Transition) -> None:
         logger.info(
             "call %s: %s: %s -> %s", self.call_id, transition.task, transition.from_state, transition.to_state
         )
-        self._is_redacting |= self._session.is_redacting
+        self._kept.moved()
         self._observers.tell("moved", self.call_id, transition)
-
-    def _keep_words(self, by: str, text: str) -> None:
-        # Words are written down late: those that come just after such a state may still belong to it.
-        is_redacted, self._is_redacting = self._is_redacting, self._session.is_redacting
-        if self._record is not None:
-            self._record.said(by, text, is_redacted=is_redacted or self._is_redacting)
+        move = transition.task, transition.from_state, transition.to_state, transition.reason
+        self._send_carrier(carrier.TellTransition(*move))
 
     def _correct(self, note: str) -> None:
         """Tell the model of words that are not so; this comes in the midst of what follows from them."""
         asyncio.get_running_loop().call_soon(lambda: self._do(self._bridge.announce(note, time.monotonic())))
 
-    def _model_settings(self) -> SessionSettings:
-        return session_settings(
-            self._agent, self._session.focus, self._media.plan.model_format, self._services.settings
-        )
-
     def _refocus(self) -> None:
         """A task's state changed: the model is told at the next turn boundary."""
-        self._do(self._bridge.configure(self._model_settings(), time.monotonic()))
+        now = time.monotonic()
+        self._do(self._bridge.configure(self._desk.model_settings, now))
+        self._do(self._bridge.agent_works(self._session.is_at_work, now))
+        self._kept.changed()
 
     # Time
 
@@ -522,14 +662,19 @@ class Call:
         self._model.leave()
         if self._recorder is not None:
             self._recorder.close()
-        await self._session.close("call over", timeout_s=AGENT_CLOSE_TIMEOUT_S)
+        sessions = self._services.sessions
+        goes_on = (
+            sessions is not None
+            and self._session.is_unfinished
+            and sessions.may_go_on(self._outcome, self._offer.caller)
+        )
+        if self._kept.stored is not None:
+            self._kept.stored.ending(self._outcome, is_unfinished=self._session.is_unfinished)
+        await self._desk.close(AGENT_CLOSE_TIMEOUT_S, is_hang_up=not goes_on)
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._record is not None:
-            await self._record.close(self._outcome)
-            for name, count in self._record.counters.items():
-                self._counters.note(name, count)
+        await self._kept.close(self._outcome)
 
     def _all_counters(self) -> Counters:
         counters = Counters(self._counters)

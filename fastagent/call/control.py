@@ -11,6 +11,7 @@ from fastagent.call.clips import CallClips
 from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
 from fastagent.media.bargein import BargeInPolicy
+from fastagent.tools.handover import Summary
 from fastagent.wire import events as carrier
 
 __all__ = ["AgentControl"]
@@ -23,7 +24,7 @@ class AgentControl:
         offer: tells whose call it is.
         do: carries the brain's commands out.
         start: begins a task of the call.
-        voice_policy: how the bot behaves while no state says otherwise.
+        voice_policy: see `default_policy`.
         is_always_protected: nothing stops the bot, whatever the policy says.
     """
 
@@ -45,7 +46,14 @@ class AgentControl:
         self._clips: CallClips
         self._do = do
         self._start = start
-        self._voice_policy = voice_policy
+        self.default_policy = voice_policy
+        """How the bot behaves while no state says otherwise."""
+        self.on_hand_over: Callable[[str, str], bool] = lambda to, reason: False
+        """Takes an order to hand the caller over to another agent; tells whether it can be done."""
+        self.on_recall: Callable[[], bool] = lambda: False
+        """Takes in what is remembered of the caller."""
+        self.summarise: Callable[[str], Summary] | None = None
+        """Tells where the call stands, for whoever takes the caller over."""
         self._is_always_protected = is_always_protected
 
     def connect(self, bridge: Bridge, clips: CallClips) -> None:
@@ -69,10 +77,19 @@ class AgentControl:
 
     def transfer(self, target: str, reason: str) -> None:
         """Hand the caller on once everything said was heard."""
+        summary = "" if self.summarise is None else self.summarise(reason).text
         if self.record is not None:
-            self.record.record("handover", {"to": target})
-        command = carrier.TransferCall(target, reason, wants_status=True)
+            self.record.record("handover", {"to": target, "summary": summary})
+        command = carrier.TransferCall(target, reason, summary=summary, wants_status=True)
         self._do(self._bridge.transfer(command, time.monotonic()))
+
+    def hand_over(self, to: str, reason: str) -> bool:
+        """Have another agent take the caller over once what runs has reported."""
+        return self.on_hand_over(to, reason)
+
+    def recall(self) -> bool:
+        """Take in what is remembered of the caller, who is known for certain now."""
+        return self.on_recall()
 
     def send_dtmf(self, digits: str) -> None:
         """Send digits to the far side."""
@@ -88,10 +105,12 @@ class AgentControl:
 
     def set_voice_policy(self, policy: VoicePolicy | None) -> None:
         """Have the bot behave so; None: as the agent does by default."""
-        policy = policy or self._voice_policy
+        policy = policy or self.default_policy
         if self._bridge.barge_in is not None:
             mode = "protected" if self._is_always_protected else policy.barge_in
             self._bridge.barge_in.policy = BargeInPolicy(mode, tuple(policy.barge_in_keywords))
+        after_s = None if policy.filler_after_ms is None else policy.filler_after_ms / 1000
+        self._do(self._bridge.set_filler(after_s, policy.filler, time.monotonic()))
         if self.recorder is not None:
             self.recorder.set_recorded(policy.is_recorded)
 

@@ -39,10 +39,12 @@ class CallMedia:
         self.uplink: Uplink = build_uplink(
             self.plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms
         )
+        # What may have to be taken back is better not sent long before its time.
+        sends_ahead = codec.cuts_reliably and not ears.hears_overlap
         self.downlink: Downlink = build_downlink(
             self.plan,
             AUDIO_MEDIA,
-            lead_ms=settings.lead_ms,
+            lead_ms=settings.queue_limit_ms if sends_ahead else settings.lead_ms,
             queue_limit_ms=settings.queue_limit_ms,
             retains=ears.hears_overlap,
         )
@@ -63,6 +65,17 @@ class CallMedia:
         if model_leg is not None:
             model_leg.connect_pump(self.downlink, carrier_leg)
 
+    def hear(self, message: bytes, model_leg: Leg | None, now: float) -> None:
+        """Take a media message that the native path did not meet on the carrier's socket."""
+        passed_on = self.uplink.feed(message, now)
+        if passed_on is not None:
+            if model_leg is not None and model_leg.is_open and not model_leg.is_blocked:
+                model_leg.send(passed_on)
+            else:
+                self.uplink.keep(passed_on)
+        if self.tap.on_news is not None and (news := self.tap.take_news()):
+            self.tap.on_news(news)
+
     def reset_caller(self) -> None:
         """The caller's audio begins anew, on another socket."""
         self.uplink.reset()
@@ -73,9 +86,9 @@ class CallMedia:
         counters.note("uplink_messages", self.uplink.messages)
         counters.note("uplink_malformed", self.uplink.malformed)
         counters.note("uplink_bad_audio", self.uplink.bad_audio)
+        counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped)
         counters.note("uplink_gaps", self.uplink.gaps)
         counters.note("uplink_repeats", self.uplink.repeats)
-        counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped)
         counters.note("downlink_messages", self.downlink.messages)
         counters.note("downlink_bad_audio", self.downlink.bad_audio)
         counters.note("downlink_stale", self.downlink.discarded)

@@ -18,6 +18,9 @@ logger = logging.getLogger("fastagent.call")
 
 SHORT_SESSION_S = 2.0
 """A model session that ends sooner counts as a failed connection."""
+SHORT_SESSION_PAUSE_S = 0.5
+"""Before the second try after a short session, and doubled for each further one. The first comes at once: a
+session may end early by chance, and the caller waits."""
 PAUSE_LIMIT_S = 30.0
 """How long a fresh model session waits for a pause in the talk before it takes over anyway."""
 PAUSE_CHECK_S = 0.05
@@ -145,8 +148,8 @@ class ModelKeeper:
                 )
                 self._call.model_failed()
                 return
-            if short_sessions:
-                await asyncio.sleep(0.25 * 2**short_sessions)
+            if short_sessions > 1:
+                await asyncio.sleep(SHORT_SESSION_PAUSE_S * 2 ** (short_sessions - 2))
 
     async def _wait_for_pause(self, successor: ModelSocket) -> None:
         """Wait until the running session is gone or nobody speaks: what it has half heard would be lost."""
@@ -163,7 +166,7 @@ class ModelKeeper:
         """Put a new session in the old one's place, between two messages."""
         self.leave()
         self.socket = socket
-        self._watch.add(socket.leg)
+        self._watch.add(socket.leg, is_stuck=socket.is_stuck)
         expires = socket.session.expires_at_unix_s if socket.session is not None else None
         self._call.model_opened(expires - time.time() if expires else None)
         socket.attach(

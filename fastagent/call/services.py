@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from fastagent.call.clips import ClipSource
 from fastagent.call.observer import CallObserver
 from fastagent.call.record import CallRecords
+from fastagent.call.stored import StoredSessions
 from fastagent.legs.model import ModelConnector
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
@@ -24,9 +25,12 @@ class CallServices:
     connector: ModelConnector
     tick: PlayoutTick
     watch: LegWatch
+    model_watch: LegWatch
+    """Sharper than the carriers': a model that is gone is to be noticed within a sentence."""
     counters: Counters
     observers: tuple[CallObserver, ...] = ()
     ears: EarsPlan = NO_EARS
     clips: ClipSource | None = None
     recordings: RecordingWriter | None = None
     records: CallRecords | None = None
+    sessions: StoredSessions | None = None

@@ -14,6 +14,7 @@ from typing import Any
 from fastagent.agent import FastAgent, Transition
 from fastagent.call import CallSummary
 from fastagent.cli.call import Narrator, caller_voice, media_formats, play_call, save_recording
+from fastagent.server.agent_socket import DEMO_PATH
 from fastagent.server.process import run_server
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
@@ -28,9 +29,11 @@ examples:
   fastagent demo
   fastagent demo banking
   fastagent demo --media raw/mulaw --out recordings/demo.wav
+  fastagent demo retail --browser
 
 A synthetic caller rings over the AudioCodes protocol, a Realtime server with real ears and a real voice
-answers, and a finite state agent does the work. Needs: pip install 'fastagent[local]'.
+answers, and a finite state agent does the work. With --browser you are the caller: a page with a microphone
+is served until Ctrl-C. Needs: pip install 'fastagent[local]'.
 """
 
 
@@ -159,6 +162,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         default=Path("recordings/demo.wav"),
         help="the recording (default recordings/demo.wav)",
     )
+    parser.add_argument(
+        "--browser", action="store_true", help="serve a page with a microphone instead of calling"
+    )
+    parser.add_argument("--port", type=int, default=8000, help="of that page (default 8000; 0 picks one)")
     parser.set_defaults(run=run)
 
 
@@ -213,7 +220,8 @@ async def play_example(
         carrier: ``audiocodes`` or ``twilio``.
     """
     teller = _Teller(narrator)
-    settings = Settings(port=0, realtime_url=LOCAL_REALTIME)
+    # Caller, server and engine share this machine, and its load keeps nobody out.
+    settings = Settings(port=0, realtime_url=LOCAL_REALTIME, admission_lag_ms=0, admission_cpu_percent=0)
     phone: Phone[Any] = AudioCodesPhone(LineOptions(formats=formats))
     token = None
     if carrier == "twilio":
@@ -229,8 +237,10 @@ async def play_example(
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Make the call."""
+    """Make the call, or serve the page."""
     logging.basicConfig(level="WARNING", format="%(levelname)s %(name)s: %(message)s")
+    if options.browser:
+        return await _serve_page(EXAMPLES[options.example].agent(options.example), options.port)
     formats = media_formats(options.media)
     example = EXAMPLES[options.example]
     print("starting the embedded engine and the server ...", flush=True)
@@ -263,3 +273,16 @@ async def run(options: argparse.Namespace) -> int:
     for violation in violations:
         print(f"protocol: {violation.rule} {violation.detail}", file=sys.stderr)
     return 0 if outcome and played.report.ended_by == "bot" and not violations else 1
+
+
+async def _serve_page(agent: FastAgent, port: int) -> int:
+    """Serve the page with the microphone until told to stop."""
+    settings = Settings(port=port, realtime_url=LOCAL_REALTIME, agent_demo=True)
+    settings.check()
+    print("starting the embedded engine and the server ...", flush=True)
+    async with run_server(
+        agent, settings, observers=[_Teller(Narrator(sys.stdout))], handle_signals=True
+    ) as server:
+        # Browsers give the microphone to pages of this machine, and to those behind TLS.
+        print(f"open http://localhost:{server.port}{DEMO_PATH} and press Call (Ctrl-C ends)", flush=True)
+    return 0

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import sys
+from datetime import UTC, datetime
 
 import uvicorn
 from starlette.applications import Starlette
@@ -15,7 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastagent.agent import FastAgent
 from fastagent.cli.serve import load_agent
 from fastagent.errors import ConfigurationError
-from fastagent.server.auth import BearerTokens
+from fastagent.server.tokens import Credential, TokenBook, tokens_from_texts
+from fastagent.server.tokens import Scope as TokenScope
 from fastagent.tools.mcp import McpPool
 
 __all__ = ["add_parser"]
@@ -71,8 +73,8 @@ async def run(options: argparse.Namespace) -> int:
     agent = load_agent(options.agent)
     if options.tools:
         return await _show_tools(agent)
-    tokens = BearerTokens(filter(None, os.environ.get(TOKEN_VARIABLE, "").split(",")))
-    if options.http and tokens.is_open and options.host not in LOOPBACK:
+    tokens = _tokens(os.environ.get(TOKEN_VARIABLE, ""))
+    if options.http and not tokens and options.host not in LOOPBACK:
         raise ConfigurationError(f"listening on {options.host} needs a token in {TOKEN_VARIABLE}")
     try:
         from fastagent.tools.mcp_server import TaskServer
@@ -95,17 +97,31 @@ async def run(options: argparse.Namespace) -> int:
             agent.use_mcp(None)
 
 
-class _Door:
-    """Lets those in who hold a token."""
+def _tokens(texts: str) -> TokenBook:
+    """The tokens of a variable.
 
-    def __init__(self, app: ASGIApp, tokens: BearerTokens) -> None:
+    Raises:
+        ConfigurationError: one is too short, or no digest.
+    """
+    parts = filter(None, map(str.strip, texts.split(",")))
+    try:
+        return TokenBook(tokens_from_texts(parts, "mcp", TokenScope.CALL))
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{TOKEN_VARIABLE}: {error}") from None
+
+
+class _Door:
+    """Lets those in who hold a token, or everybody when there is none."""
+
+    def __init__(self, app: ASGIApp, tokens: TokenBook) -> None:
         self._app = app
         self._tokens = tokens
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers: dict[bytes, bytes] = dict(scope["headers"])
         presented = headers.get(b"authorization")
-        if self._tokens.admits(presented.decode("latin-1") if presented else None):
+        authorization = presented.decode("latin-1") if presented else None
+        if not self._tokens or isinstance(self._tokens.match(authorization, datetime.now(UTC)), Credential):
             await self._app(scope, receive, send)
         else:
             refusal = PlainTextResponse("Unauthorized", 401, {"WWW-Authenticate": "Bearer"})

@@ -2,29 +2,40 @@
 
 import argparse
 import importlib
-import logging
 import os
 import sys
 import traceback
 from collections.abc import Iterable
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import fastagent
 from fastagent.agent import FastAgent
+from fastagent.cli.settings_check import print_review
 from fastagent.errors import ConfigurationError
 from fastagent.server import process
-from fastagent.settings import Settings
+from fastagent.server.auth import Doorkeeper
+from fastagent.server.logs import start_logging
+from fastagent.settings import LOCAL_REALTIME, Settings
+from fastagent.settings.review import Finding, Level, review
+from fastagent.settings.sources import read_sources
+from fastagent.stats import Counters
+from fastagent.wire.openai_realtime import upgrade_request
 
-__all__ = ["add_parser", "load_agent", "load_agents", "start_logging"]
+__all__ = ["add_parser", "load_agent", "load_agents"]
 
 EPILOG = """\
 examples:
   OPENAI_API_KEY=... fastagent serve fastagent.examples.appointment:agent
   FASTAGENT_REALTIME_URL=local fastagent serve my_agents:front_desk --port 8080
   FASTAGENT_REALTIME_URL=ws://127.0.0.1:9100/v1/realtime fastagent serve fastagent.examples.appointment:agent
+  fastagent serve --config fastagent.toml --set max_sessions=200 my_agents:front_desk
+  fastagent serve --check --config fastagent.toml     what holds, where it comes from, what is unsafe
 
-AudioCodes' bot URL is ws://HOST:PORT/audiocodes/webhook. The environment holds the settings; see the README.
+AudioCodes' bot URL is ws://HOST:PORT/audiocodes/webhook. An option wins over a variable of the environment,
+that over the file, that over the default; docs/configuration.md lists all settings. With --check nothing is
+served; exit code 0 for fine, 1 for unsafe, 2 for what would not start.
 """
 
 
@@ -38,20 +49,69 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument(
-        "agents", nargs="+", metavar="MODULE:AGENT", help="what answers; the first is the default"
+        "agents", nargs="*", metavar="MODULE:AGENT", help="what answers; the first is the default"
     )
     parser.add_argument("--host", help="address to listen on (HOST, default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (PORT, default 8000; 0 picks one)")
-    parser.set_defaults(run=run)
+    parser.add_argument("--config", metavar="FILE", help="settings as TOML (FASTAGENT_CONFIG)")
+    parser.add_argument(
+        "--set",
+        dest="assignments",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="any setting that is no secret, by its name or its variable",
+    )
+    parser.add_argument("--check", action="store_true", help="print all settings and what is unsafe, and end")
+    parser.add_argument("--json", action="store_true", help="with --check: print one JSON object")
+    parser.set_defaults(run=run, usage_error=parser.error)
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Serve."""
-    settings = Settings.from_environment(host=options.host, port=options.port)
-    start_logging(settings.log_level)
+    """Serve, or check."""
+    if options.check:
+        return check_settings(options)
+    if options.json:
+        options.usage_error("--json goes with --check")
+    if not options.agents:
+        options.usage_error("the following arguments are required: MODULE:AGENT")
+    settings = Settings.from_environment(
+        config=options.config, assignments=options.assignments, host=options.host, port=options.port
+    )
+    start_logging(settings)
     agents = load_agents(options.agents)
     await process.serve(agents, settings)
     return 0
+
+
+def check_settings(options: argparse.Namespace) -> int:
+    """Print every setting and what is wrong with them; load the agents, too, if some are named."""
+    reading = read_sources(
+        fields(Settings),
+        config=options.config,
+        assignments=options.assignments,
+        overrides={"host": options.host, "port": options.port},
+    )
+    found = review(reading)
+    wrong = []
+    settings = Settings(**reading.values)
+    if Level.WRONG not in {one.level for one in found.findings}:
+        # What only the rooms that use them know of the settings.
+        for name, attempt in (
+            ("realtime_url", lambda: _model_request(settings)),
+            ("tokens_file", lambda: Doorkeeper(settings, Counters())),
+            ("agents", lambda: load_agents(options.agents)),
+        ):
+            try:
+                attempt()
+            except ConfigurationError as error:
+                wrong.append(Finding(Level.WRONG, name, str(error)))
+    return print_review(replace(found, findings=(*found.findings, *wrong)), as_json=options.json)
+
+
+def _model_request(settings: Settings) -> None:
+    if settings.realtime_url != LOCAL_REALTIME:
+        upgrade_request(settings.realtime_url, settings.openai_api_key, settings.realtime_model)
 
 
 def load_agents(names: Iterable[str]) -> list[FastAgent]:
@@ -117,8 +177,3 @@ def _complaint(error: Exception) -> str:
         text = str(error)
     where = f"{place[0]}:{place[1]}: " if place[0] else ""
     return f"{where}{type(error).__name__}: {(text.splitlines() or [''])[0]}".rstrip(": ")
-
-
-def start_logging(level: str) -> None:
-    """One line per event on standard error."""
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)-7s %(name)s: %(message)s")

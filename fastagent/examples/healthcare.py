@@ -275,7 +275,9 @@ VISIT = {
     "prompt_template": "That is {day} {part}. Shall I book it?",
 }
 
-EMERGENCY_WATCH = WatchSpec("emergency", (WatchStep(next_state="emergency"),), words=EMERGENCY_WORDS)
+EMERGENCY_WATCH = WatchSpec(
+    "emergency", (WatchStep(next_state="emergency"),), words=EMERGENCY_WORDS, starts_task=True
+)
 
 INSTRUCTIONS = """\
 You answer the telephone of a doctor's practice. You give no medical advice of your own.

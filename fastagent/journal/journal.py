@@ -9,7 +9,7 @@ __all__ = ["KINDS", "Journal"]
 
 KINDS = frozenset(
     {
-        "opened", "input", "proposal", "refused", "transition", "slot", "asked", "said", "timer",
+        "opened", "input", "heard", "proposal", "refused", "transition", "slot", "asked", "said", "timer",
         "effect_intent", "effect_outcome", "undo_intent", "undo_outcome", "claim", "handover", "resumed",
         "closed", "oversize",
     }

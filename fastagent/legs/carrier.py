@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 
 from fastagent._native.listener import Leg
-from fastagent.errors import WireError
+from fastagent.errors import MalformedMessageError, WireError
 from fastagent.stats import Counters
 from fastagent.wire.events import (
     CarrierCodec,
@@ -19,6 +19,10 @@ from fastagent.wire.events import (
 __all__ = ["CarrierSocket"]
 
 logger = logging.getLogger("fastagent.carrier")
+
+
+READ_BYTES_MAX = 65_536
+"""The longest message that is parsed. Audio is not: it may be as long as the socket takes."""
 
 
 class CarrierSocket:
@@ -55,6 +59,8 @@ class CarrierSocket:
         if self.codec.closing_hangs_up and isinstance(command, HangUp):
             self._ends_as = EndReason.BOT
             self.close(1000, "hang up")
+        elif self.codec.may_close:
+            self.close(1000, "session over")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake."""
@@ -71,20 +77,26 @@ class CarrierSocket:
         if self._ends_as is not None:
             return
         try:
+            if len(data) > READ_BYTES_MAX:
+                raise MalformedMessageError("carrier", f"longer than {READ_BYTES_MAX} bytes")
             events = self.codec.receive(data)
         except WireError as error:
             self._bad_messages += 1
             self._counters.note("carrier_malformed")
             if self._bad_messages <= 3:
                 logger.warning("message refused: %s", str(error))
+            self._reply()
             if self._bad_messages >= self._bad_message_limit:
                 self.close(1008, "too many malformed messages")
             return
+        self._reply()
+        for event in events:
+            self.on_event(event)
+
+    def _reply(self) -> None:
         for message in self.codec.messages_to_send():
             if self.leg is not None:
                 self.leg.send(message)
-        for event in events:
-            self.on_event(event)
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the holder once."""

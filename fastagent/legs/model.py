@@ -3,24 +3,35 @@
 import asyncio
 import logging
 import random
-import ssl
+import time
 from collections.abc import Callable
-from functools import cache
-
-from picows import WSError, WSInvalidStatusError, ws_connect
 
 from fastagent._native.listener import Leg
 from fastagent.errors import (
     LegClosedError,
     LegConnectError,
+    LegError,
     LegTimeoutError,
     MalformedMessageError,
     RealtimeError,
 )
+from fastagent.legs.upgrade import RetryLaterError, open_leg
 from fastagent.stats import Counters
-from fastagent.wire.openai_realtime import RealtimeCodec, dialect_for, is_retryable_close, is_retryable_status
+from fastagent.wire.openai_realtime import RealtimeCodec, dialect_for, is_retryable_close
 from fastagent.wire.realtime_endpoint import UpgradeRequest
-from fastagent.wire.realtime_events import ModelCommand, ModelError, ModelEvent, SessionCreated, Severity
+from fastagent.wire.realtime_events import (
+    CreateResponse,
+    ModelCommand,
+    ModelError,
+    ModelEvent,
+    ResponseCreated,
+    ResponseDone,
+    SessionCreated,
+    Severity,
+    SpeechStarted,
+    SpeechStopped,
+    UpdateSession,
+)
 
 __all__ = ["ModelConnector", "ModelSocket"]
 
@@ -29,23 +40,28 @@ logging.getLogger("picows.fastagent.model").setLevel(logging.ERROR)
 
 FIRST_BACKOFF_S = 0.25
 BACKOFF_LIMIT_S = 8.0
-READ_BUFFER_BYTES = 8192
-"""One 100 ms delta of PCM16 at 24 kHz and its envelope; longer messages grow the buffer."""
-
-
-@cache
-def _tls() -> ssl.SSLContext:
-    """One context for all calls, so that TLS sessions can be resumed."""
-    return ssl.create_default_context()
+SECOND_TRY_S = 2.0
+"""A try that takes this long gets another beside it; the first session of the two is taken."""
+EARLY_EVENTS_MAX = 256
+READ_BYTES_MAX = 262_144
+"""The longest event that is parsed. Audio is not: it may be as long as the socket takes."""
+PROGRESS_LIMIT_S = 10.0
+"""The longest silence within a response, or longer where a response may take longer to begin."""
 
 
 class ModelSocket:
     """One session with the model, with its codec.
 
     Until `attach` is called, events are kept in order.
+
+    Args:
+        answer_limit_s: from a response that is due to its first event; a session that says nothing at all
+            meanwhile is stuck.
     """
 
-    def __init__(self, codec: RealtimeCodec, leg: Leg, counters: Counters) -> None:
+    def __init__(
+        self, codec: RealtimeCodec, leg: Leg, counters: Counters, *, answer_limit_s: float = 4.0
+    ) -> None:
         self.codec = codec
         self.leg = leg
         self.session: SessionCreated | None = None
@@ -56,6 +72,12 @@ class ModelSocket:
         self._on_queued: Callable[[], None] | None = None
         self._early: list[ModelEvent] = []
         self._is_abandoned = False
+        self._answers_turns = False
+        self._answer_limit_s = answer_limit_s
+        self._due_since: float | None = None
+        """When a response became due that has not begun."""
+        self._running_since: float | None = None
+        """When the response began that has not ended."""
         self._ready: asyncio.Future[SessionCreated] = asyncio.get_running_loop().create_future()
 
     async def wait_ready(self) -> SessionCreated:
@@ -89,7 +111,34 @@ class ModelSocket:
 
     def send(self, command: ModelCommand) -> None:
         """Put a command on the wire."""
+        if isinstance(command, CreateResponse) and not command.is_out_of_band:
+            self._due_since = time.monotonic()
+        elif isinstance(command, UpdateSession):
+            self._answers_turns = command.settings.turn_detection.create_response
         self.leg.send(self.codec.send(command))
+
+    def is_stuck(self, now: float) -> bool:
+        """The session owes a response, or the rest of one, and says nothing; pongs are no sign of life."""
+        if self._running_since is not None:
+            limit_s = max(PROGRESS_LIMIT_S, self._answer_limit_s)
+            return now - max(self._running_since, self.leg.last_message) > limit_s
+        if self._due_since is not None:
+            return now - max(self._due_since, self.leg.last_message) > self._answer_limit_s
+        return False
+
+    def _follow(self, event: ModelEvent) -> None:
+        """Keep account of what the session owes."""
+        match event:
+            case ResponseCreated():
+                self._due_since, self._running_since = None, time.monotonic()
+            case ResponseDone():
+                self._due_since = self._running_since = None
+            case SpeechStopped() if self._answers_turns and self._running_since is None:
+                self._due_since = time.monotonic()
+            case SpeechStarted() | ModelError():
+                self._due_since = None
+            case _:
+                pass
 
     def close(self) -> None:
         """Leave politely; cut the connection if the server does not answer."""
@@ -113,17 +162,20 @@ class ModelSocket:
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode and pass on; the first event opens the session."""
         try:
+            if len(data) > READ_BYTES_MAX:
+                raise MalformedMessageError("model", f"longer than {READ_BYTES_MAX} bytes")
             events = self.codec.receive(data)
         except MalformedMessageError as error:
             self._counters.note("model_malformed")
             logger.warning("message refused: %s", str(error))
             return
         for event in events:
+            self._follow(event)
             if self.session is None:
                 self._open(event)
             elif self._on_event is not None:
                 self._on_event(event)
-            elif len(self._early) < 256:
+            elif len(self._early) < EARLY_EVENTS_MAX:
                 self._early.append(event)
 
     def _open(self, event: ModelEvent) -> None:
@@ -171,6 +223,7 @@ class ModelConnector:
         attempts: tries before giving up; the first retry comes after a quarter of a second.
         timeout_s: for the open socket and for ``session.created``, each.
         total_timeout_s: for all tries together, pauses included: a caller hears nothing meanwhile.
+        answer_limit_s: how long a session may owe a response and say nothing.
     """
 
     def __init__(
@@ -183,8 +236,10 @@ class ModelConnector:
         max_message_bytes: int,
         send_cap_bytes: int,
         counters: Counters,
+        answer_limit_s: float = 4.0,
     ) -> None:
         self._request = request
+        self._answer_limit_s = answer_limit_s
         self._attempts = attempts
         self._timeout_s = timeout_s
         self._total_timeout_s = total_timeout_s
@@ -206,61 +261,63 @@ class ModelConnector:
             raise LegConnectError("model", reason, retryable=True) from None
 
     async def _try_to_connect(self) -> ModelSocket:
+        """Try until a session is there; a slow try gets another beside it."""
+        deadline = time.monotonic() + self._total_timeout_s
+        tries: set[asyncio.Task[ModelSocket]] = set()
+        begun = 0
         backoff_s = FIRST_BACKOFF_S
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return await self._connect_once()
-            except (LegConnectError, LegClosedError, LegTimeoutError, RealtimeError) as error:
-                self._counters.note("model_connects_failed")
-                logger.warning("attempt %d of %d: %s", attempt, self._attempts, str(error))
-                if not error.retryable or attempt == self._attempts:
-                    status = error.status if isinstance(error, LegConnectError) else None
-                    raise LegConnectError(
-                        "model", str(error), retryable=error.retryable, status=status
-                    ) from error
-            await asyncio.sleep(backoff_s * random.uniform(0.75, 1.0))
-            backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
-        raise AssertionError("attempts is at least 1")
+        try:
+            while True:
+                begun += 1
+                tries.add(asyncio.create_task(self._connect_once()))
+                pause_s = backoff_s * random.uniform(0.75, 1.0)
+                while tries:
+                    may_double = len(tries) == 1 and begun < self._attempts
+                    ended, _ = await asyncio.wait(
+                        tries,
+                        timeout=SECOND_TRY_S if may_double else None,
+                        return_when=asyncio.FIRST_COMPLETED,
+                    )
+                    for one in ended:
+                        tries.remove(one)
+                        try:
+                            return one.result()
+                        except (LegError, RealtimeError) as error:
+                            pause_s = max(pause_s, self._pause_after(error, begun))
+                            is_late = time.monotonic() + pause_s >= deadline
+                            if not error.retryable or (not tries and (is_late or begun == self._attempts)):
+                                status = error.status if isinstance(error, LegConnectError) else None
+                                raise LegConnectError(
+                                    "model", _reason(error), retryable=error.retryable, status=status
+                                ) from error
+                    if not ended:
+                        self._counters.note("model_second_tries")
+                        break
+                else:
+                    await asyncio.sleep(pause_s)
+                    backoff_s = min(2 * backoff_s, BACKOFF_LIMIT_S)
+        finally:
+            await _leave(tries)
+
+    def _pause_after(self, error: LegError | RealtimeError, attempt: int) -> float:
+        """Write a failed try down; gives how long the server wants to be left alone."""
+        self._counters.note("model_connects_failed")
+        logger.warning("attempt %d of %d: %s", attempt, self._attempts, _reason(error))
+        if not isinstance(error, RetryLaterError):
+            return 0.0
+        # All calls are told the same moment: they are not to come back in one.
+        return error.after_s * random.uniform(1.0, 1.25)
 
     async def _connect_once(self) -> ModelSocket:
         codec = RealtimeCodec(dialect_for(self._request.url))
         leg = Leg(None, max_message_bytes=self._max_message_bytes, send_cap_bytes=self._send_cap_bytes)
-        socket = ModelSocket(codec, leg, self._counters)
+        socket = ModelSocket(codec, leg, self._counters, answer_limit_s=self._answer_limit_s)
         leg.handler = socket
         try:
-            async with asyncio.timeout(self._timeout_s):
-                await ws_connect(
-                    lambda: leg,
-                    self._request.url,
-                    ssl_context=_tls() if self._request.url.startswith("wss:") else None,
-                    websocket_handshake_timeout=self._timeout_s,
-                    logger_name="fastagent.model",
-                    enable_auto_pong=False,
-                    max_frame_size=self._max_message_bytes,
-                    extra_headers=self._request.headers,
-                    max_redirects=0,
-                    read_buffer_init_size=READ_BUFFER_BYTES,
-                )
-        except WSInvalidStatusError as error:
-            status = int(error.response.status) if error.response is not None else None
-            retryable = status is None or is_retryable_status(status)
-            raise LegConnectError(
-                "model", f"upgrade answered {status}", retryable=retryable, status=status
-            ) from None
-        except WSError as error:
-            raise LegConnectError(
-                "model", f"upgrade failed: {type(error).__name__}", retryable=True
-            ) from None
-        except TimeoutError:
-            socket.abandon()
-            raise LegTimeoutError(
-                "model", f"no connection within {self._timeout_s:g} s", retryable=True
-            ) from None
-        except OSError as error:
-            raise LegConnectError(
-                "model", f"connection failed: {type(error).__name__}", retryable=True
-            ) from None
-        except asyncio.CancelledError:
+            await open_leg(
+                leg, self._request, timeout_s=self._timeout_s, max_message_bytes=self._max_message_bytes
+            )
+        except (LegTimeoutError, asyncio.CancelledError):
             # The handshake goes on without us, for as long as its own timeout lets it.
             socket.abandon()
             raise
@@ -279,3 +336,17 @@ class ModelConnector:
             # It closed right behind the announcement, before anybody could hear of it.
             raise LegClosedError("model", "closed as the session began", retryable=True, code=1006)
         return socket
+
+
+async def _leave(tries: set[asyncio.Task[ModelSocket]]) -> None:
+    """End tries that nobody waits for any more, with what they have opened."""
+    for one in tries:
+        one.cancel()
+    for outcome in await asyncio.gather(*tries, return_exceptions=True):
+        if isinstance(outcome, ModelSocket):
+            outcome.abandon()
+
+
+def _reason(error: Exception) -> str:
+    """What a log may say of an error; what a model says of one may quote the caller."""
+    return f"error {error.code}" if isinstance(error, RealtimeError) else str(error)

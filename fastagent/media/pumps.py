@@ -53,7 +53,9 @@ def plan_media(offers: tuple[MediaOffer, ...]) -> MediaPlan:
 
 @cache
 def _spec(media: MediaEnvelope) -> EnvelopeSpec:
-    return EnvelopeSpec(media.discriminator, media.values, media.audio, media.fields)
+    own = (media.expected and media.expected[0], media.sequence)
+    fields = (*media.fields, *(path for path in own if path is not None))
+    return EnvelopeSpec(media.discriminator, media.values, media.audio, fields)
 
 
 def build_uplink(
@@ -61,6 +63,8 @@ def build_uplink(
 ) -> Uplink:
     """The pump from caller to model."""
     caller, model = plan.offer.format, plan.model_format
+    # The fields that the pump looks at itself stand behind those that are declared; see `_spec`.
+    next_field = len(media.fields)
     return Uplink(
         _spec(media),
         caller.encoding.value,
@@ -71,7 +75,9 @@ def build_uplink(
         template.suffix,
         has_wav_header=plan.offer.has_wav_header,
         backlog_ms=backlog_ms,
-        number_field=-1 if media.number is None else media.fields.index(media.number),
+        expected_field=-1 if media.expected is None else next_field,
+        expected=b"" if media.expected is None else media.expected[1].encode(),
+        sequence_field=-1 if media.sequence is None else next_field + (media.expected is not None),
     )
 
 

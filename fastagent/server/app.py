@@ -5,18 +5,16 @@ import contextlib
 import gc
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
 from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
-from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from fastagent import __version__
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver, CallServices
 from fastagent.legs.model import ModelConnector
@@ -25,15 +23,27 @@ from fastagent.legs.watch import LegWatch
 from fastagent.media.detectors import DetectorName, SpeechDetector, build_detector
 from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
-from fastagent.server.auth import BearerTokens
+from fastagent.server.admission import Admission
+from fastagent.server.agent_door import AgentDoor
+from fastagent.server.agent_socket import agent_routes
+from fastagent.server.auth import Doorkeeper
 from fastagent.server.carriers import audiocodes_routes
 from fastagent.server.clip_library import ClipLibrary
+from fastagent.server.connections import ConnectionLimit
+from fastagent.server.continuity import LEASE_TTL_S, Continuity
+from fastagent.server.health import health_routes
 from fastagent.server.journals import Journals
+from fastagent.server.load import LoadSampler
+from fastagent.server.observability import Observability
 from fastagent.server.playback import playback_routes
+from fastagent.server.session_secret import session_secret
+from fastagent.server.stored_call import CallSessions
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.twilio import twilio_routes
-from fastagent.settings import Settings
+from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
+from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
+from fastagent.telephony.sms import sms_channel
 from fastagent.tools.mcp import McpPool
 from fastagent.wire.events import SessionOffered
 from fastagent.wire.openai_realtime import upgrade_request
@@ -44,7 +54,14 @@ SWITCH_INTERVAL_S = 0.0005
 """How long a function's thread that only computes may keep the interpreter from the loop; Python's own 5 ms
 are a quarter of a frame."""
 
+MODEL_WATCH_S = 0.25
+"""How often sessions with the model are looked at."""
+LOCAL_ANSWER_TIMEOUT_S = 30.0
+"""The embedded engine may be slow on a busy machine; that it is gone is told by the kernel, at once."""
+
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
+WORK_CLOSE_TIMEOUT_S = 5.0
+"""For messages to callers, and the like, at the end of the process."""
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
 
 
@@ -67,15 +84,37 @@ class Service:
     ) -> None:
         self.settings = settings
         self.counters = Counters()
+        self.doors = Doorkeeper(settings, self.counters)
+        self.admission = Admission(settings, self.counters)
+        self.connections = ConnectionLimit.from_settings(settings, self.counters)
+        self.load_sampler = LoadSampler(self.admission.load)
         self.extra_routes = tuple(extra_routes)
         self.begun = time.monotonic()
+        self.observability = Observability(settings)
         self.clips = ClipLibrary(settings.clips_dir or None)
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
-        self.mcp = McpPool(server for agent in agents for server in agent.mcp_servers)
+        self.store = make_store(settings.redis_url or settings.store_path, retention_s=settings.session_ttl_s)
+        self._work: set[asyncio.Task[None]] = set()
+        keeper = SessionKeeper(
+            self.store,
+            on_lost=self._lose,
+            limits=KeeperLimits(lease_ttl_s=LEASE_TTL_S),
+        )
+        self.continuity = Continuity(
+            keeper,
+            settings,
+            session_secret(settings),
+            sms=sms_channel(settings.sms_sender),
+            start=self._start,
+            counters=self.counters,
+        )
+        self._house = {id(one): one for agent in agents for one in agent.house}.values()
+        self.mcp = McpPool(server for agent in self._house for server in agent.mcp_servers)
         self._agents = {agent.agent_id: agent for agent in agents}
         self._first = agents[0]
         for agent in agents:
             self.journals.prepare(agent)
+        is_local = settings.realtime_url == LOCAL_REALTIME
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
             attempts=settings.model_connect_attempts,
@@ -84,6 +123,7 @@ class Service:
             max_message_bytes=settings.max_model_message_bytes,
             send_cap_bytes=settings.send_cap_bytes,
             counters=self.counters,
+            answer_limit_s=LOCAL_ANSWER_TIMEOUT_S if is_local else settings.model_answer_timeout_s,
         )
         self.services = CallServices(
             settings,
@@ -94,14 +134,28 @@ class Service:
                 ping_timeout_s=settings.ping_timeout_s,
                 counters=self.counters,
             ),
+            LegWatch(
+                ping_interval_s=settings.ping_interval_s if is_local else settings.model_ping_interval_s,
+                ping_timeout_s=settings.ping_timeout_s if is_local else settings.model_ping_timeout_s,
+                look_every_s=MODEL_WATCH_S,
+                counters=self.counters,
+            ),
             self.counters,
-            tuple(observers),
+            (*observers, *self.observability.observers),
             _ears(settings),
             self.clips,
             _recordings(settings),
             self.journals,
+            CallSessions(self.continuity),
         )
-        self.switchboard = Switchboard(self.services, self.choose_agent)
+        self.switchboard = Switchboard(self.services, self.choose_agent, self.admission, self.continuity)
+        self.continuity.on_lost = self.switchboard.lose
+        self.observability.connect(self.switchboard, self.counters)
+
+    @property
+    def agent_ids(self) -> frozenset[str]:
+        """Who can be asked for."""
+        return frozenset(self._agents)
 
     def choose_agent(self, offer: SessionOffered) -> FastAgent:
         """The agent whose id is the bot's name at the carrier, else the first one."""
@@ -110,7 +164,7 @@ class Service:
     @contextlib.asynccontextmanager
     async def connected_tools(self) -> AsyncIterator[None]:
         """Have the agents' MCP servers connected while the context is open."""
-        users = [agent for agent in self._agents.values() if agent.mcp_servers]
+        users = [agent for agent in self._house if agent.mcp_servers]
         switch_interval_s = sys.getswitchinterval()
         async with self.mcp:
             try:
@@ -128,13 +182,40 @@ class Service:
                 for agent in users:
                     agent.use_mcp(None)
 
+    def _lose(self, session_id: str) -> None:
+        self.switchboard.lose(session_id)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        task.add_done_callback(self._work.discard)
+
+    @contextlib.asynccontextmanager
+    async def stored_sessions(self) -> AsyncIterator[None]:
+        """Have sessions stored while the context is open."""
+        await self.store.open()
+        self.continuity.keeper.start()
+        watching = asyncio.create_task(self.continuity.watch())
+        try:
+            yield
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+            if self._work:
+                await asyncio.wait(set(self._work), timeout=WORK_CLOSE_TIMEOUT_S)
+            await self.continuity.keeper.close()
+            await self.store.close()
+
     async def close(self) -> None:
-        """Stop the shared timers, have the journals kept and the recordings published."""
+        """Stop the shared timers, have the journals kept and the recordings published; the traces go last."""
+        self.load_sampler.close()
         self.services.tick.close()
         self.services.watch.close()
+        self.services.model_watch.close()
         await self.journals.close()
         if self.services.recordings is not None:
             await asyncio.to_thread(self.services.recordings.close, RECORDINGS_CLOSE_TIMEOUT_S)
+        await self.observability.close()
 
 
 def _ears(settings: Settings) -> EarsPlan:
@@ -173,25 +254,18 @@ def _recordings(settings: Settings) -> RecordingWriter | None:
 def build_app(service: Service) -> Starlette:
     """The application of one service."""
 
-    async def health(request: Request) -> Response:
-        return JSONResponse(
-            {
-                "status": "healthy" if service.switchboard.has_room else "full",
-                "version": __version__,
-                "active_connections": service.switchboard.active_calls,
-                "uptime_seconds": round(time.monotonic() - service.begun, 3),
-            }
-        )
-
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, Any]]:
-        async with service.connected_tools():
+        async with service.stored_sessions(), service.connected_tools():
             service.journals.start()
+            service.load_sampler.start()
+            service.observability.start()
             # The WebSocket protocol class reads its limits from here.
             yield {
                 "handshake_timeout_s": service.settings.handshake_timeout_s,
                 "send_cap_bytes": service.settings.send_cap_bytes,
                 "leg_watch": service.services.watch,
+                "connection_limit": service.connections,
             }
             await service.close()
 
@@ -199,12 +273,23 @@ def build_app(service: Service) -> Starlette:
         # Starlette would answer 403, which says that something is there.
         await websocket.send_denial_response(PlainTextResponse("Not Found", 404))
 
-    tokens = BearerTokens(service.settings.audiocodes_tokens)
     routes: list[BaseRoute] = [
-        Route("/health", health),
-        *audiocodes_routes(service.services, service.switchboard, tokens),
+        *health_routes(
+            service.observability,
+            service.switchboard,
+            begun=service.begun,
+            doors=service.doors,
+            is_open=service.settings.metrics == "open",
+        ),
+        *audiocodes_routes(service.services, service.switchboard, service.doors),
         *twilio_routes(service.services, service.switchboard),
-        *playback_routes(service.switchboard.find, service.clips, tokens, service.counters),
+        *agent_routes(
+            service.services,
+            service.switchboard,
+            AgentDoor(service.doors, service.settings.agent_origins),
+            service.agent_ids,
+        ),
+        *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]

@@ -8,9 +8,10 @@ from typing import Any, cast
 
 from fastagent.afsm.effects.effects import Effects
 from fastagent.afsm.effects.rules import BoundEffect
+from fastagent.call.stored import CarriedEntry
 from fastagent.errors import EffectFailedError, JournalError
 from fastagent.journal import FileJournal, Journal, MemoryJournal, RunRecorder
-from fastagent.tools.router import Undone
+from fastagent.tools.kept import Undone
 
 __all__ = ["CallJournal", "OpenFile"]
 
@@ -26,6 +27,8 @@ WAITING_MAX = 10_000
 """Entries that wait for the file to open; more are counted and lost."""
 CLAIM_NOTES_MAX = 3
 """Of one call: a model that goes on claiming has lost its way, and the caller hears nothing else."""
+
+EFFECT_KINDS = frozenset({"effect_intent", "effect_outcome", "undo_intent", "undo_outcome"})
 
 OpenFile = Callable[[], Coroutine[Any, Any, FileJournal]]
 
@@ -48,6 +51,7 @@ class CallJournal:
         redacted: names of slots whose values are not kept.
         open_file: opens the file; None keeps the journal in memory.
         on_claim: told what to tell the model of a claim that is not so.
+        carried: effects that another process kept of this call; a file that has entries of it knows better.
     """
 
     def __init__(
@@ -59,6 +63,7 @@ class CallJournal:
         redacted: frozenset[str],
         open_file: OpenFile | None,
         on_claim: Callable[[str], Any],
+        carried: Sequence[CarriedEntry] = (),
     ) -> None:
         self.counters: Counter[str] = Counter()
         self._call_id = call_id
@@ -66,6 +71,7 @@ class CallJournal:
         self._functions = functions
         self._redacted = redacted
         self._on_claim = on_claim
+        self._carried = tuple(carried)
         self._claim_notes = 0
         self._waiting: list[tuple[str, Mapping[str, Any]]] = []
         self._unchecked: list[str] = []
@@ -76,6 +82,7 @@ class CallJournal:
         self._is_closed = False
         if open_file is None:
             journal = self._in_memory()
+            self._carry(journal)
             self._begin(journal, self._effects_in(journal))
         else:
             self._start(self._open(open_file))
@@ -96,6 +103,8 @@ class CallJournal:
         try:
             journal = file = await open_file()
             resumed_entries = file.resumed_entries
+            if not resumed_entries:
+                self._carry(journal)
             # Reading a long journal takes a while, and nobody else has it yet.
             effects = await asyncio.to_thread(self._effects_in, journal)
         except Exception as error:
@@ -108,6 +117,10 @@ class CallJournal:
         if resumed_entries:
             self.record("resumed", {"entries": resumed_entries})
             await self._reconcile(effects)
+
+    def _carry(self, journal: MemoryJournal) -> None:
+        for kind, data in self._carried:
+            journal.record(kind, data)
 
     def _effects_in(self, journal: MemoryJournal) -> Effects:
         return Effects(journal, self._call_id, functions=self._functions)
@@ -203,6 +216,12 @@ class CallJournal:
                 await self._journal.commit()
         except (TimeoutError, JournalError):
             self.counters["commits_missed"] += 1
+
+    def carried(self) -> list[CarriedEntry]:
+        """The entries that tell of effects."""
+        if self._journal is None:
+            return list(self._carried)
+        return [(entry.kind, entry.data) for entry in self._journal.entries() if entry.kind in EFFECT_KINDS]
 
     async def effects(self) -> Effects:
         """The call's effects, once the journal that they need is open."""

@@ -1,4 +1,4 @@
-"""The carriers' doors: authentication and capacity before the 101, then on to the switchboard."""
+"""The carriers' doors: authentication and admission before the 101, then on to the switchboard."""
 
 import logging
 
@@ -9,7 +9,7 @@ from starlette.websockets import WebSocket
 
 from fastagent.call import CallServices
 from fastagent.legs.carrier import CarrierSocket
-from fastagent.server.auth import BearerTokens
+from fastagent.server.auth import Denial, Doorkeeper, Scope
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.websocket import accept_leg, leg_of
 from fastagent.wire.audiocodes import CONNECTIVITY_REPLY, RECOMMENDED_SETTINGS, AudioCodesCodec
@@ -21,27 +21,22 @@ logger = logging.getLogger("fastagent.server")
 AUDIOCODES_PATH = "/audiocodes/webhook"
 
 
-def audiocodes_routes(
-    services: CallServices, switchboard: Switchboard, tokens: BearerTokens
-) -> list[BaseRoute]:
+def audiocodes_routes(services: CallServices, switchboard: Switchboard, doors: Doorkeeper) -> list[BaseRoute]:
     """The bot URL of AudioCodes VoiceAI Connect: a WebSocket per call, and the HTTP connectivity check."""
 
     async def check(request: Request) -> Response:
-        if not tokens.admits(request.headers.get("authorization")):
-            services.counters.note("http_unauthorized")
-            return PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
+        found = doors.check(request, Scope.AUDIOCODES)
+        if isinstance(found, Denial):
+            return found.response
         return Response(CONNECTIVITY_REPLY, media_type="application/json")
 
     async def call(websocket: WebSocket) -> None:
-        if not tokens.admits(websocket.headers.get("authorization")):
-            services.counters.note("upgrades_unauthorized")
-            refusal = PlainTextResponse("a bearer token is needed", 401, {"WWW-Authenticate": "Bearer"})
-            await websocket.send_denial_response(refusal)
+        found = doors.check(websocket, Scope.AUDIOCODES)
+        if isinstance(found, Denial):
+            await websocket.send_denial_response(found.response)
             return
-        if not (switchboard.has_room or switchboard.awaits_resume):
-            services.counters.note("upgrades_without_room")
-            refusal = PlainTextResponse("no capacity", 503, {"Retry-After": "1"})
-            await websocket.send_denial_response(refusal)
+        if (refusal := switchboard.refuses_socket()) is not None:
+            await websocket.send_denial_response(PlainTextResponse("no capacity", 503, refusal.headers))
             return
         socket = CarrierSocket(
             AudioCodesCodec(),
@@ -49,7 +44,7 @@ def audiocodes_routes(
             counters=services.counters,
         )
         socket.leg = leg_of(websocket)
-        switchboard.hold(socket, "audiocodes", RECOMMENDED_SETTINGS)
+        switchboard.hold(socket, f"audiocodes:{found.principal}", RECOMMENDED_SETTINGS)
         await accept_leg(websocket, socket)
 
     return [

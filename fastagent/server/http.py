@@ -1,7 +1,7 @@
-"""uvicorn's HTTP protocol with what it lacks: a deadline on an unfinished request and a limit on its head.
+"""uvicorn's HTTP protocol with what it lacks: a deadline on an unfinished request and limits.
 
-Without them a client that sends half a request, or nothing, holds its connection for ever, and a head that
-never ends fills the memory.
+Without them a client that sends half a request, or nothing, holds its connection for ever, a head that never
+ends fills the memory, and one client may take all the connections there are.
 """
 
 import asyncio
@@ -10,6 +10,8 @@ from typing import Any
 
 from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fastagent.server.connections import REFUSED, ConnectionLimit
 
 __all__ = ["HttpProtocol"]
 
@@ -33,17 +35,27 @@ class HttpProtocol(HttpToolsProtocol):
     _data = b""
 
     def connection_made(self, transport: Any) -> None:
-        """The first request is expected from now on."""
+        """The first request is expected from now on, unless there are too many connections already."""
         super().connection_made(transport)
+        limit = self._connection_limit
+        if limit is not None and not limit.admit(transport):
+            # Not answered but told: whoever has a fault in its pool of connections shall see which.
+            transport.write(REFUSED)
+            transport.close()
+            return
         self._expect_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing is expected any more."""
         self._expect_nothing()
+        if self._connection_limit is not None:
+            self._connection_limit.release(self.transport)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a head are counted."""
+        if self.transport.is_closing():
+            return  # refused or cut: nothing that still arrives is an order
         self._head_bytes += len(data)
         self._data = data
         super().data_received(data)
@@ -87,6 +99,10 @@ class HttpProtocol(HttpToolsProtocol):
             rest = self._data[upgrade.args[0] :]
             if rest:
                 self.transport.get_protocol().data_received(rest)  # type: ignore[attr-defined]
+
+    @property
+    def _connection_limit(self) -> ConnectionLimit | None:
+        return self.app_state.get("connection_limit")
 
     def _expect_request(self) -> None:
         self._expect_nothing()

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from fastagent.afsm.effects.declared import effects_of
 from fastagent.afsm.effects.rules import BoundEffect
 from fastagent.agent import FastAgent
+from fastagent.call.stored import CarriedEntry
 from fastagent.journal import JournalWriter
 from fastagent.server.call_journal import CallJournal
 
@@ -68,7 +69,14 @@ class Journals:
             kept = self._kept[agent] = _kept(agent)
         return kept
 
-    def open(self, call_id: str, agent: FastAgent, *, on_claim: Callable[[str], Any]) -> CallJournal:
+    def open(
+        self,
+        call_id: str,
+        agent: FastAgent,
+        *,
+        on_claim: Callable[[str], Any],
+        carried: Sequence[CarriedEntry] = (),
+    ) -> CallJournal:
         """Begin a call's record; a file is opened behind the call's back."""
         kept = self._kept_of(agent)
         writer = self.writer
@@ -79,6 +87,7 @@ class Journals:
             redacted=kept.redacted,
             open_file=None if writer is None else partial(writer.open, call_id, redacted=kept.redacted),
             on_claim=on_claim,
+            carried=carried,
         )
 
     async def close(self) -> None:
@@ -96,14 +105,14 @@ class Journals:
 
 
 def _kept(agent: FastAgent) -> _Kept:
-    graphs = {name: task.graph for name, task in agent.tasks.items()}
+    graphs = [task.graph for one in agent.house for task in one.tasks.values()]
     return _Kept(
         {
             "agent": agent.agent_id,
-            "graphs": {name: graph.content_hash for name, graph in graphs.items()},
+            "graphs": {name: task.graph.content_hash for name, task in agent.tasks.items()},
         },
-        tuple(effect for graph in graphs.values() for effect in effects_of(graph)),
-        frozenset().union(*(graph.redacted for graph in graphs.values())),
+        tuple(effect for graph in graphs for effect in effects_of(graph)),
+        frozenset().union(*(graph.redacted for graph in graphs)),
     )
 
 

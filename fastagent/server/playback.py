@@ -28,7 +28,7 @@ from fastagent.errors import (
     FormatMismatchError,
     PlaybackRefusedError,
 )
-from fastagent.server.auth import BearerTokens
+from fastagent.server.auth import Denial, Doorkeeper, Scope
 from fastagent.server.clip_library import ClipLibrary, EncodedClip
 from fastagent.stats import Counters
 
@@ -121,7 +121,7 @@ class PlayOptions:
 def playback_routes(
     find_call: Callable[[str], PlayableCall | None],
     clips: ClipLibrary,
-    tokens: BearerTokens,
+    doors: Doorkeeper,
     counters: Counters,
     *,
     upload_bytes_max: int = UPLOAD_BYTES_MAX,
@@ -130,9 +130,9 @@ def playback_routes(
 
     Args:
         find_call: the running call of a session id.
-        tokens: who may play; as everywhere, none at all is for loopback alone.
+        doors: who may play: a carrier, into its own calls and those of others, and an administrator.
     """
-    door = _Door(find_call, clips, tokens, counters, upload_bytes_max)
+    door = _Door(find_call, clips, doors, counters, upload_bytes_max)
     return [Route(PLAYBACK_PATH, door.answer, methods=["POST", "DELETE"])]
 
 
@@ -141,13 +141,13 @@ class _Door:
         self,
         find_call: Callable[[str], PlayableCall | None],
         clips: ClipLibrary,
-        tokens: BearerTokens,
+        doors: Doorkeeper,
         counters: Counters,
         upload_bytes_max: int,
     ) -> None:
         self._find_call = find_call
         self._clips = clips
-        self._tokens = tokens
+        self._doors = doors
         self._counters = counters
         self._upload_bytes_max = upload_bytes_max
         self._uploads = 0
@@ -168,14 +168,10 @@ class _Door:
             return Response(status_code=HTTPStatus.BAD_REQUEST)  # nobody reads it
 
     def _admit(self, request: Request) -> None:
-        if not self._tokens.admits(request.headers.get("authorization")):
-            self._counters.note("http_unauthorized")
-            raise Problem(
-                HTTPStatus.UNAUTHORIZED,
-                "unauthorized",
-                "a bearer token is needed",
-                {"WWW-Authenticate": "Bearer"},
-            )
+        found = self._doors.check(request, Scope.ADMIN, Scope.AUDIOCODES)
+        if isinstance(found, Denial):
+            status = HTTPStatus(found.status)
+            raise Problem(status, status.phrase.lower().replace(" ", "-"), found.detail, found.headers)
 
     def _call(self, request: Request) -> PlayableCall:
         call = self._find_call(request.path_params["session_id"])

@@ -14,7 +14,10 @@ from starlette.routing import BaseRoute
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
+from fastagent.server.addresses import with_mapped_forms
+from fastagent.server.agent_socket import AGENT_PATH
 from fastagent.server.app import Service, build_app
+from fastagent.server.connections import raise_descriptor_limit
 from fastagent.server.engine import embedded_engine
 from fastagent.server.http import HttpProtocol
 from fastagent.server.websocket import WebSocketProtocol
@@ -43,6 +46,8 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """A first signal drains; a second one, of whatever kind, ends at once."""
+        # Whoever asks whether we are ready is told at once, not at uvicorn's next look.
+        self._service.switchboard.begin_drain()
         if self.should_exit:
             self.force_exit = True
         super().handle_exit(sig, frame)
@@ -69,8 +74,14 @@ class RunningServer:
         """The webhook for Twilio, where this machine reaches it."""
         return f"http://{self.host}:{self.port}/twilio/webhook"
 
+    @property
+    def agent_url(self) -> str:
+        """Where clients of our own protocol connect."""
+        return f"ws://{self.host}:{self.port}{AGENT_PATH}"
+
     def stop(self) -> None:
         """Begin the end: calls are drained first."""
+        self.service.switchboard.begin_drain()
         self._server.should_exit = True
 
 
@@ -97,6 +108,7 @@ async def run_server(
             agents, settings, realtime_url=realtime_url, observers=observers, extra_routes=extra_routes
         )
         listener = stack.enter_context(contextlib.closing(_listen(settings.host, settings.port)))
+        service.observability.guard(listener)
         config = uvicorn.Config(
             build_app(service),
             ws=WebSocketProtocol,
@@ -105,6 +117,9 @@ async def run_server(
             log_config=None,
             access_log=False,
             server_header=False,
+            # Off, and never uvicorn's own default, which believes whoever connects from this machine.
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=with_mapped_forms(settings.trusted_proxies),
             timeout_keep_alive=KEEP_ALIVE_S,
             timeout_graceful_shutdown=5,
             h11_max_incomplete_event_size=16_384,
@@ -132,9 +147,13 @@ async def run_server(
 
 async def serve(agents: FastAgent | Sequence[FastAgent], settings: Settings) -> None:
     """Serve until the process is told to stop."""
+    raise_descriptor_limit()
     async with run_server(agents, settings, handle_signals=True) as server:
         logger.info(
-            "listening on http://%s:%d, AudioCodes at %s", server.host, server.port, server.audiocodes_url
+            "listening, AudioCodes at %s and health at http://%s:%d/health",
+            server.audiocodes_url,
+            server.host,
+            server.port,
         )
 
 

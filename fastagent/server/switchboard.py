@@ -9,8 +9,10 @@ from typing import Any
 
 from fastagent.agent import FastAgent
 from fastagent.call import Call, CallServices
-from fastagent.errors import UnsupportedMediaError
+from fastagent.errors import ConfigurationError, SessionError, UnsupportedMediaError
 from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.admission import Admission, Refusal
+from fastagent.server.continuity import Continuity, TakenSession
 from fastagent.wire import events as carrier
 
 __all__ = ["Switchboard"]
@@ -23,16 +25,24 @@ class Switchboard:
 
     Args:
         choose_agent: who answers an offer.
+        admission: whether another call is taken.
+        continuity: finds calls that another process had; None: there is no other.
     """
 
     def __init__(
-        self, services: CallServices, choose_agent: Callable[[carrier.SessionOffered], FastAgent]
+        self,
+        services: CallServices,
+        choose_agent: Callable[[carrier.SessionOffered], FastAgent],
+        admission: Admission,
+        continuity: Continuity | None = None,
     ) -> None:
         self._services = services
         self._choose_agent = choose_agent
         self._calls: dict[tuple[str, str], Call] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._is_draining = False
+        self._waiting: set[CarrierSocket] = set()
+        self._admission = admission
+        self._continuity = continuity
 
     @property
     def active_calls(self) -> int:
@@ -40,14 +50,29 @@ class Switchboard:
         return len(self._calls)
 
     @property
-    def has_room(self) -> bool:
-        """Another call would be taken."""
-        return not self._is_draining and len(self._calls) < self._services.settings.max_sessions
+    def is_draining(self) -> bool:
+        """No more calls are taken: the process is about to end."""
+        return self._admission.is_draining
+
+    def begin_drain(self) -> None:
+        """Take no more calls; those that run go on. May be called from a signal handler."""
+        self._admission.is_draining = True
 
     @property
-    def awaits_resume(self) -> bool:
-        """A call waits for its carrier: a fresh socket may be that, however full the house is."""
-        return any(call.is_parked for call in self._calls.values())
+    def has_room(self) -> bool:
+        """Another call would be taken."""
+        return self._admission.foresee(time.monotonic(), calls=len(self._calls)) is None
+
+    def refuses_socket(self) -> Refusal | None:
+        """Why a fresh socket is refused before it opens; None when it may.
+
+        While calls wait for their carrier, as many sockets are let in as may be theirs, however full the
+        house is: nobody knows yet what a socket will say.
+        """
+        parked = sum(call.is_parked for call in self._calls.values())
+        if len(self._waiting) < parked:
+            return None
+        return self._admission.verdict(time.monotonic(), calls=len(self._calls) + len(self._waiting))
 
     def find(self, conversation_id: str) -> Call | None:
         """The call of this id that is not over, whichever carrier brought it."""
@@ -55,6 +80,12 @@ class Switchboard:
             if known_id == conversation_id and not call.is_over:
                 return call
         return None
+
+    def lose(self, session_id: str) -> None:
+        """This session goes on elsewhere: its call ends here, and nothing is said to the carrier."""
+        for call in self._calls.values():
+            if call.session_id == session_id and not call.is_over:
+                call.lose()
 
     def hold(
         self,
@@ -67,27 +98,33 @@ class Switchboard:
         """Wait on a fresh socket for the offer or resume that says whose it is.
 
         Args:
+            owner: the carrier and the principal of its token; only the owner of a call resumes it.
             admits: whether the offer is believed; one that is not is refused.
         """
         deadline = asyncio.get_running_loop().call_later(
             self._services.settings.first_message_timeout_s, self._give_up, socket
         )
+        self._waiting.add(socket)
+
+        def stop_waiting() -> None:
+            deadline.cancel()
+            self._waiting.discard(socket)
 
         def take(event: carrier.CarrierEvent) -> None:
             if isinstance(event, carrier.SessionOffered):
-                deadline.cancel()
+                stop_waiting()
                 if admits(event):
                     self._open(socket, owner, event, carrier_settings)
                 else:
                     self._refuse(socket, "not admitted", event.conversation_id)
             elif isinstance(event, carrier.SessionResumed):
-                deadline.cancel()
-                self._resume(socket, owner, event)
+                stop_waiting()
+                self._resume(socket, owner, event, carrier_settings)
             elif isinstance(event, carrier.IgnoredMessage):
                 self._services.counters.note(f"carrier_ignored_{event.cause}")
 
         socket.on_event = take
-        socket.on_lost = lambda code, reason: deadline.cancel()
+        socket.on_lost = lambda code, reason: stop_waiting()
 
     def _give_up(self, socket: CarrierSocket) -> None:
         self._services.counters.note("sockets_without_session")
@@ -100,13 +137,19 @@ class Switchboard:
         socket.close(1000, "refused")
 
     def _open(
-        self, socket: CarrierSocket, owner: str, offer: carrier.SessionOffered, settings: Mapping[str, Any]
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        offer: carrier.SessionOffered,
+        settings: Mapping[str, Any],
+        taken: TakenSession | None = None,
     ) -> None:
         key = (owner, offer.conversation_id)
+        now = time.monotonic()
         if key in self._calls:
             self._refuse(socket, "conversation is already running", offer.conversation_id)
-        elif not self.has_room:
-            self._refuse(socket, "no capacity", offer.conversation_id)
+        elif refusal := self._admission.verdict(now, calls=len(self._calls), caller=offer.caller):
+            self._refuse(socket, f"no capacity ({refusal.cause})", offer.conversation_id)
         elif not offer.wants_audio:
             self._refuse(socket, "this bot speaks: expectAudioMessages must be on", offer.conversation_id)
         else:
@@ -117,6 +160,8 @@ class Switchboard:
                     self._services,
                     codec=socket.codec,
                     carrier_settings=settings,
+                    owner=owner,
+                    carrier_name=owner.partition(":")[0],
                 )
             except UnsupportedMediaError:
                 self._refuse(socket, "no common media format", offer.conversation_id)
@@ -124,32 +169,85 @@ class Switchboard:
             self._calls[key] = call
             self._services.counters.note("calls")
             call.take(socket)
-            task = asyncio.create_task(self._live(call))
+            task = asyncio.create_task(self._live(call, taken))
             self._tasks.add(task)
-            task.add_done_callback(partial(self._ended, key))
+            task.add_done_callback(partial(self._ended, key, self._admission.begin(now, offer.caller)))
 
-    def _resume(self, socket: CarrierSocket, owner: str, event: carrier.SessionResumed) -> None:
+    def _resume(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        event: carrier.SessionResumed,
+        settings: Mapping[str, Any],
+    ) -> None:
         call = self._calls.get((owner, event.conversation_id))
-        if call is None or call.is_over:
+        if call is not None and not call.is_over:
+            call.take(socket)
+        elif self._continuity is None:
             self._refuse(socket, "conversation not found", event.conversation_id)
         else:
-            call.take(socket)
+            # Another process may have had it.
+            work = self._take_over(socket, owner, event.conversation_id, settings, self._continuity)
+            task = asyncio.create_task(work)
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
-    async def _live(self, call: Call) -> None:
+    async def _take_over(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        conversation_id: str,
+        settings: Mapping[str, Any],
+        continuity: Continuity,
+    ) -> None:
+        socket.on_event = lambda event: None  # the carrier waits for our word
+        try:
+            taken = await continuity.take_resumed(conversation_id, owner)
+        except SessionError:
+            self._services.counters.note("resumes_not_found")
+            self._refuse(socket, "conversation not found", conversation_id)
+            return
+        offer = taken.offer(conversation_id, socket.codec)
+        is_open = socket.leg is not None and socket.leg.is_open
+        if offer is None or (owner, conversation_id) in self._calls or not is_open:
+            continuity.keeper.release(taken.record.session_id)
+            self._refuse(socket, "conversation not found", conversation_id)
+            return
+        self._services.counters.note("calls_taken_over")
+        self._open(socket, owner, offer, settings, taken)
+
+    async def _continue(self, call: Call, taken: TakenSession) -> None:
+        if call.stored is not None:
+            call.stored.adopt(taken)
+        try:
+            await call.go_on(taken.record.session_id, taken.snapshot, taken.said)
+        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+            # The agent is not what it was; the caller is on the line all the same.
+            self._services.counters.note("snapshots_not_taken_up")
+            logger.error("call %s: begins anew: %s", call.call_id, type(error).__name__)
+
+    async def _live(self, call: Call, taken: TakenSession | None) -> None:
         logger.info("call %s begins, %s", call.call_id, call.media_name)
         try:
+            if taken is not None:
+                await self._continue(call, taken)
             summary = await call.run()
         except Exception:
             self._services.counters.note("calls_failed")
             logger.exception("call %s failed", call.call_id)
+            call.break_off()
         else:
             self._services.counters.note(f"calls_ended_{summary.outcome}")
-            counts = " ".join(f"{name}={count}" for name, count in sorted(summary.counters.items()))
             logger.info(
-                "call %s ends: %s after %.1f s, %s", call.call_id, summary.outcome, summary.duration_s, counts
+                "call %s ends: %s after %.1f s",
+                call.call_id,
+                summary.outcome,
+                summary.duration_s,
+                extra={"counters": dict(sorted(summary.counters.items()))},
             )
 
-    def _ended(self, key: tuple[str, str], task: asyncio.Task[None]) -> None:
+    def _ended(self, key: tuple[str, str], number: bytes, task: asyncio.Task[None]) -> None:
+        self._admission.end(number)
         self._tasks.discard(task)
         self._calls.pop(key, None)
 
@@ -159,7 +257,7 @@ class Switchboard:
         Args:
             is_urgent: looked at while waiting: no more of it.
         """
-        self._is_draining = True
+        self.begin_drain()
         deadline = time.monotonic() + timeout_s
         while self._tasks and not is_urgent() and (left_s := deadline - time.monotonic()) > 0:
             await asyncio.wait(set(self._tasks), timeout=min(left_s, 0.1))

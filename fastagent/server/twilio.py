@@ -53,6 +53,8 @@ BODY_BYTES_MAX = 65_536
 CALLS_KEPT = 10_000
 """Calls of which it is known what was answered, and whether they have begun; the oldest are forgotten."""
 CALLER_CHARS_MAX = 128
+ANY_ACCOUNT = "twilio"
+"""Whose calls are those that any account brings which signs with one of the keys."""
 REGRET = "Sorry, we cannot take your call right now. Please call again later."
 
 CALL_STATUSES = frozenset(
@@ -69,7 +71,7 @@ Fields = Mapping[str, str]
 def twilio_routes(services: CallServices, switchboard: Switchboard) -> list[BaseRoute]:
     """Twilio's routes; none without a key to check its signatures with."""
     settings = services.settings
-    if not (settings.twilio_auth_tokens or settings.twilio_shared_keys):
+    if not settings.has_twilio:
         return []
     door = _Door(settings, switchboard, services)
     return [
@@ -105,6 +107,7 @@ class _Door:
         self._tickets = Tickets(key.encode())
         self._public_url = settings.public_url.rstrip("/")
         self._account_sid = settings.twilio_account_sid
+        self._owner = f"twilio:{self._account_sid or ANY_ACCOUNT}"
         self._switchboard = switchboard
         self._services = services
         self._counters: Counters = services.counters
@@ -215,9 +218,8 @@ class _Door:
             self._counters.note(f"twilio_refused_stream_{cause}")
             await websocket.send_denial_response(PlainTextResponse("not accepted", 403))
             return
-        if not self._switchboard.has_room:
-            self._counters.note("upgrades_without_room")
-            await websocket.send_denial_response(PlainTextResponse("no capacity", 503, {"Retry-After": "1"}))
+        if (refusal := self._switchboard.refuses_socket()) is not None:
+            await websocket.send_denial_response(PlainTextResponse("no capacity", 503, refusal.headers))
             return
         socket = CarrierSocket(
             TwilioCodec(),
@@ -225,7 +227,7 @@ class _Door:
             counters=self._counters,
         )
         socket.leg = leg_of(websocket)
-        self._switchboard.hold(socket, "twilio", {}, admits=partial(self._admits, socket))
+        self._switchboard.hold(socket, self._owner, {}, admits=partial(self._admits, socket))
         await accept_leg(websocket, socket)
 
     def _admits(self, socket: CarrierSocket, offer: SessionOffered) -> bool:

@@ -32,6 +32,7 @@ from uvicorn.server import ServerState
 from fastagent._native.listener import Leg
 from fastagent.legs.handler import LegHandler
 from fastagent.legs.watch import LegWatch
+from fastagent.server.connections import ConnectionLimit
 
 __all__ = ["WebSocketProtocol", "accept_leg", "leg_of"]
 
@@ -205,9 +206,15 @@ class WebSocketProtocol(asyncio.Protocol):
 
     def _finish(self) -> None:
         self._server_state.connections.discard(cast(Any, self))
+        self._release_connection()
         for timer in (self._deadline, self._closer):
             if timer is not None:
                 timer.cancel()
+
+    def _release_connection(self) -> None:
+        limit: ConnectionLimit | None = self._app_state.get("connection_limit")
+        if limit is not None:
+            limit.release(self._transport)
 
     def _lose(self) -> None:
         """The connection ends without ever having opened; tell the application, or who took the leg."""
@@ -347,6 +354,8 @@ class WebSocketProtocol(asyncio.Protocol):
         if message.get("subprotocol"):
             headers.append(("Sec-WebSocket-Protocol", message["subprotocol"]))
         self._is_accepted = True
+        if self.is_taken:
+            self._release_connection()  # a call has limits of its own
         answer = WSUpgradeResponse.create_101_response(headers or None)
         protocol = WSProtocol(
             None,
@@ -460,10 +469,13 @@ def leg_of(websocket: WebSocket) -> Leg:
     return _protocol_of(websocket).leg
 
 
-async def accept_leg(websocket: WebSocket, handler: LegHandler) -> None:
+async def accept_leg(websocket: WebSocket, handler: LegHandler, *, subprotocol: str | None = None) -> None:
     """Accept a WebSocket and take its leg over: ``handler`` hears everything from the first frame on.
 
     The route's coroutine should return then; the connection lives on with its handler.
+
+    Args:
+        subprotocol: the one agreed on, of those that the client offered.
 
     Raises:
         RuntimeError: the server does not run on `WebSocketProtocol`.
@@ -471,7 +483,7 @@ async def accept_leg(websocket: WebSocket, handler: LegHandler) -> None:
     protocol = _protocol_of(websocket)
     protocol.is_taken = True
     protocol.leg.handler = _Watched(protocol, handler)
-    await websocket.accept()
+    await websocket.accept(subprotocol)
 
 
 def _protocol_of(websocket: WebSocket) -> WebSocketProtocol:

@@ -1,1 +1,1 @@
-"""The carriers' management side: who signed a request, what is answered to a webhook."""
+"""The telephone network's management side: what is not a call."""

@@ -92,6 +92,8 @@ class PhoneLine:
         self.is_validated = False
         """The bot answered ``connection.validate``."""
         self.violations: list[Violation] = []
+        self.transfer: Mapping[str, Any] | None = None
+        """What the bot last asked for, to have the caller handed on."""
         self.transcript: list[Transcript] = []
         self.activities: list[dict[str, Any]] = []
         """Activities of the bot, in order."""
@@ -486,6 +488,7 @@ class PhoneLine:
         if not str(params.get("transferTarget", "")).startswith(("tel:", "sip:", "sips:")):
             self.report("activity_malformed", now, "transferTarget")
             return
+        self.transfer = params
         failure = self.options.transfer_failure
         if params.get("transferNotifications"):
             status = {"status": "failed", "reasonCode": failure} if failure else {"status": "answered"}

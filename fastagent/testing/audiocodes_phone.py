@@ -71,12 +71,16 @@ class AudioCodesPhone(Phone[PhoneLine]):
             self._headers["Authorization"] = f"Bearer {token}"
         await self._open(self._url, self._headers, timeout_s)
 
-    async def resume(self, *, timeout_s: float = TIMEOUT_S) -> None:
+    async def resume(self, *, url: str | None = None, timeout_s: float = TIMEOUT_S) -> None:
         """Open a new socket and resume the call on it; returns when the bot has answered.
+
+        Args:
+            url: of another server than before, as behind a load balancer.
 
         Raises:
             LegConnectError, LegClosedError, LegTimeoutError: as they say.
         """
+        self._url = self._url if url is None else url
         await self._open(self._url, self._headers, timeout_s)
         self.line.resume(self._now())
         await self._answered(timeout_s)

@@ -234,9 +234,18 @@ class ModelSession(picows.WSListener):
         return call_id
 
     def finish(
-        self, status: str = "completed", *, reason: str = "", error: Mapping[str, Any] | None = None
+        self,
+        status: str = "completed",
+        *,
+        reason: str = "",
+        error: Mapping[str, Any] | None = None,
+        usage: Mapping[str, Any] | None = None,
     ) -> None:
-        """End the response that runs, if any, with every ``done`` event the protocol has."""
+        """End the response that runs, if any, with every ``done`` event the protocol has.
+
+        Args:
+            usage: the tokens it took, as the protocol has them.
+        """
         response = self._response
         if response is None:
             return
@@ -246,6 +255,7 @@ class ModelSession(picows.WSListener):
             details = {"type": status, "reason": reason} if reason else {"type": status}
             details |= {"error": dict(error)} if error else {}
         done = self._describe(status, None, False) | {"status_details": details, "output": response.output}
+        done["usage"] = dict(usage) if usage else None
         self._response = None
         self.send({"type": "response.done", "response": done})
 

@@ -3,7 +3,9 @@
 from fastagent.tools.function import Function, tool
 from fastagent.tools.mcp import McpPool, McpServer
 from fastagent.tools.offered import OfferedTool, Recorder, ToolCall
-from fastagent.tools.router import AgentSession, FunctionOutcome, Transition
+from fastagent.tools.reports import FunctionOutcome
+from fastagent.tools.router import AgentSession
+from fastagent.tools.talk import Transition
 from fastagent.tools.task import Task
 
 __all__ = [

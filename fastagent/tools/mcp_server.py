@@ -101,6 +101,14 @@ class TextControl:
         """End the conversation after this report: a person is wanted."""
         self.end = self.end or "transfer"
 
+    def hand_over(self, to: str, reason: str) -> bool:
+        """There is no other agent."""
+        return False
+
+    def recall(self) -> bool:
+        """Nobody is known here."""
+        return False
+
     def send_dtmf(self, digits: str) -> None:
         """There is no far side."""
 

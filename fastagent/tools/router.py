@@ -1,99 +1,53 @@
 """AgentSession: one call's agent as the model sees it: instructions, tools, and what calling one does.
 
-A call of a task's tool starts its machine and waits a little (``patience_s``) for what it says first.
-Whatever a machine says goes to the function call that waits for it, else to ``control.announce``; both carry
-the same JSON report::
-
-    {"status": "needs_input" | "done" | "failed" | "working" | "cancelled" | "error", "task": ..., "say": ...}
-
-with ``result`` beside "done", and ``reason`` (for the model, not for the caller) beside "error".
-
-Any other function (`OfferedTool`) runs beside the tasks, is refused where the current states disallow it, and
-reports at once, with ``answer`` (a text) or ``result`` beside "done", or with the status "unknown" when none
-can tell whether it was done. Each such call leaves two audit records: ``tool_call``, ``tool_outcome``.
+A function call goes to the tasks (`TaskRuns`), to the functions beside them (`FunctionRuns`), or to the call
+itself: ending it, handing the caller on to a person, or to another agent.
 """
 
 import asyncio
 import logging
-import time
-from collections import OrderedDict, deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
-from fastagent.afsm.graph import Graph
 from fastagent.afsm.run.clock import LOOP_CLOCK, Clock
-from fastagent.afsm.run.machine import Limits, Machine, Outcome
+from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.run.proposal import Reasoner
 from fastagent.afsm.spec import Event
-from fastagent.afsm.state import CallControl, EffectRunner
+from fastagent.afsm.state import CallControl
 from fastagent.afsm.voice import VoicePolicy
-from fastagent.context import ConversationContext
-from fastagent.errors import AgentError
 from fastagent.tools.arguments import ArgumentsError, read_arguments
-from fastagent.tools.offered import OfferedTool, Recorder, ToolCall, busy, refused
-from fastagent.tools.task import END_CALL, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL, Task
+from fastagent.tools.comeback import RESUME_TALK, Comeback, comeback_tool
+from fastagent.tools.function_runs import FunctionRuns
+from fastagent.tools.handover import Standing, Summary
+from fastagent.tools.kept import RunKeeper
+from fastagent.tools.offered import OfferedTool, Recorder
+from fastagent.tools.reports import (
+    SAY_FAILED,
+    SAY_GOODBYE,
+    SAY_START_OVER,
+    SAY_TRANSFER,
+    FunctionOutcome,
+    Report,
+    error_report,
+    outcome_of,
+    task_report,
+)
+from fastagent.tools.talk import Talk, Transition
+from fastagent.tools.task import END_CALL, HAND_OVER, TASK_CANCEL, TASK_REPLY, TRANSFER_CALL, Task
+from fastagent.tools.task_runs import CreateTask, TaskRuns
 
-__all__ = [
-    "DEFAULT_TASK_PATIENCE_S",
-    "MAX_FUNCTIONS_AT_ONCE",
-    "MAX_FUNCTION_CALLS",
-    "MAX_TRANSITIONS",
-    "AgentSession",
-    "Focus",
-    "FunctionOutcome",
-    "KeptRun",
-    "RunKeeper",
-    "Transition",
-    "Undone",
-]
+__all__ = ["DEFAULT_TASK_PATIENCE_S", "AgentSession", "Focus"]
 
 DEFAULT_TASK_PATIENCE_S = 2.0
 """How long a function call waits for its task's words; longer silence would sound like a dead line."""
 DEFAULT_CLOSE_TIMEOUT_S = 2.0
-MAX_FUNCTION_CALLS = 256
-"""Function calls whose outputs are kept against a second delivery, the oldest finished one goes first."""
-MAX_FUNCTIONS_AT_ONCE = 8
-"""Functions beside tasks that one call may have running."""
-MAX_TRANSITIONS = 1_000
-MAX_RESULTS = 100
 
-SAY_WORKING = "One moment, please."
-SAY_CANCELLED = "All right, I have stopped that."
-SAY_UNDONE = "All right, I have stopped that, and taken back what was done."
-SAY_NOT_UNDONE = "I have stopped that, but something that was done already could not be taken back."
-SAY_GOODBYE = "Thank you for calling. Goodbye."
-SAY_TRANSFER = "One moment, I am putting you through."
-SAY_ERROR = "I am sorry, I did not get that. Could you say it again?"
-SAY_FAILED = "I am sorry, something went wrong and I could not finish that."
+_PATIENCE = ("eager", "default", "patient", "dictation")
 
 _log = logging.getLogger(__name__)
-
-CreateTask = Callable[[Coroutine[Any, Any, Outcome]], asyncio.Task[Outcome]]
-
-
-@dataclass(frozen=True, slots=True)
-class FunctionOutcome:
-    """What to send back for a function call."""
-
-    output: str = field(repr=False)
-    """The ``function_call_output``, a JSON object as text."""
-    should_respond: bool = True
-    """Have the model speak on it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Transition:
-    """A move of a task's machine; ``from_state`` is empty when it enters its initial state."""
-
-    task: str
-    from_state: str
-    to_state: str
-    reason: str
-    """What led to it: the "start", an "answer", or "continue" when no answer lies between two moves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,74 +61,13 @@ class Focus:
     """The most patient `VoicePolicy.speech` of the states; empty when none has a policy."""
 
 
-@dataclass(frozen=True, slots=True)
-class Undone:
-    """What became of a cancelled task's effects, by their names."""
-
-    undone: tuple[str, ...] = ()
-    kept: tuple[str, ...] = ()
-    """They stand, or nobody can tell."""
-
-
-class KeptRun(Protocol):
-    """One run of a task, as it is kept."""
-
-    @property
-    def effects(self) -> EffectRunner:
-        """Runs the effects of the run's states, each distinct one once."""
-
-    def begin(
-        self,
-        task: str,
-        graph_hash: str,
-        *,
-        slots: Mapping[str, object],
-        facts: Mapping[str, object],
-        profile: Mapping[str, object],
-    ) -> None:
-        """Note what the run begins with."""
-
-    def record(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Add an entry; returns at once and does not raise."""
-
-    def end(self, status: str, state: str) -> None:
-        """Note how the run ended, and where."""
-
-    async def undo(self, reason: str) -> Undone:
-        """Take back what the run did."""
-
-
-class RunKeeper(Recorder, Protocol):
-    """Keeps the record of a call, and of the runs in it."""
-
-    def keep(self, run_id: str) -> KeptRun:
-        """Begin to keep a run; ``run_id`` is the function call that it answers."""
-
-    async def commit(self) -> None:
-        """Wait, not for long, until what was kept is safe from the end of the process. Does not raise."""
-
-
-class _Run:
-    """A task that is under way."""
-
-    def __init__(self, task: Task, machine: Machine, kept: KeptRun | None) -> None:
-        self.task = task
-        self.machine = machine
-        self.kept = kept
-        self.is_revoked = False
-        """The caller no longer wants it."""
-        self.running: asyncio.Task[Outcome] | None = None
-        self.waiters: set[asyncio.Future[dict[str, Any]]] = set()
-        """The function calls that take the next report."""
-        self.question_number = 0
-        """Tells which of several waiting tasks asked last."""
-
-
 class AgentSession:
     """One agent in one call.
 
     Args:
         control: the call; also takes reports that no function call waits for.
+        talk: what this agent has in common with those before it in the call.
+        colleagues: names of the agents it may hand the caller to.
         create_task: starts machines, a task group's ``create_task`` for instance.
         on_transition: told of each move as it happens.
         functions: what the model may call beside tasks, by name.
@@ -189,12 +82,13 @@ class AgentSession:
     def __init__(
         self,
         control: CallControl,
-        context: ConversationContext,
+        talk: Talk,
         *,
         instructions: str,
         tools: Sequence[dict[str, Any]],
         tasks: Mapping[str, Task],
         transfer_target: str | None = None,
+        colleagues: Collection[str] = (),
         patience_s: float = DEFAULT_TASK_PATIENCE_S,
         limits: Limits | None = None,
         create_task: CreateTask | None = None,
@@ -206,41 +100,55 @@ class AgentSession:
         clock: Clock = LOOP_CLOCK,
         voice_policy: VoicePolicy | None = None,
     ) -> None:
-        self.context = context
+        self.talk = talk
+        self.context = talk.context
         self.instructions = instructions
         self.tools = tuple(tools)
-        self.background: set[asyncio.Task[Outcome]] = set()
-        """Machines that run, held here so that none is lost or left over."""
-        self.on_focus: Callable[[], None] | None = None
-        """Told that `focus` may have changed."""
         self._control = control
-        self._voice_policy = voice_policy
         self._tasks = tasks
         self._transfer_target = transfer_target
-        self._patience_s = patience_s
-        self._limits = limits or Limits()
-        self._create_task: CreateTask = create_task or asyncio.create_task
-        self._on_transition = on_transition
-        self._offered = dict(functions or {})
-        self._allowed_tools = allowed_tools or self._allowed_by_states
-        self._recorder = recorder
-        self._reasoner = reasoner
-        self._keeper: RunKeeper | None = None
-        self._clock = clock
-        self._undoing: set[asyncio.Task[None]] = set()
-        self._functions_running = 0
+        self._colleagues = colleagues
+        self._comeback: Comeback | None = None
         self._schemas: dict[str, dict[str, Any]] = {tool["name"]: tool["parameters"] for tool in self.tools}
-        self._runs: dict[str, _Run] = {}
-        self._outcomes: OrderedDict[str, asyncio.Future[FunctionOutcome]] = OrderedDict()
-        self._transitions: deque[Transition] = deque(maxlen=MAX_TRANSITIONS)
-        self._results: deque[dict[str, Any]] = deque(maxlen=MAX_RESULTS)
-        self._questions_asked = 0
-        self._is_closed = False
+        self._runs = TaskRuns(
+            control,
+            talk,
+            tasks,
+            patience_s=patience_s,
+            limits=limits or Limits(),
+            create_task=create_task or asyncio.create_task,
+            on_transition=on_transition,
+            recorder=recorder,
+            reasoner=reasoner,
+            clock=clock,
+            voice_policy=voice_policy,
+        )
+        self._functions = FunctionRuns(
+            control,
+            talk.context,
+            functions or {},
+            allowed_tools or (lambda: self._runs.allowed_functions),
+            recorder,
+        )
+
+    @property
+    def background(self) -> set[asyncio.Task[Any]]:
+        """Machines that run."""
+        return set(self._runs.background)
+
+    @property
+    def on_focus(self) -> Callable[[], None] | None:
+        """Told that `focus` or `is_at_work` may have changed."""
+        return self._runs.on_change
+
+    @on_focus.setter
+    def on_focus(self, told: Callable[[], None] | None) -> None:
+        self._runs.on_change = told
 
     @property
     def transitions(self) -> list[Transition]:
-        """The moves made so far, oldest first (the last `MAX_TRANSITIONS`)."""
-        return list(self._transitions)
+        """The moves made so far in the call, oldest first (the last `MAX_TRANSITIONS`)."""
+        return list(self.talk.transitions)
 
     @property
     def results(self) -> list[dict[str, Any]]:
@@ -248,27 +156,23 @@ class AgentSession:
 
         A run that failed or was cancelled is listed with what it had found by then.
         """
-        return list(self._results)
+        return list(self.talk.results)
 
     @property
     def allowed_tools(self) -> tuple[dict[str, Any], ...]:
         """Those of ``tools`` that may be called now: tasks' and the call's own always, functions by state."""
-        allowed = self._allowed_tools()
-        return tuple(
-            tool
-            for tool in self.tools
-            if (function := self._offered.get(tool["name"])) is None or _is_allowed(function, allowed)
-        )
+        return tuple(tool for tool in self.tools if self._functions.is_allowed(tool["name"]))
 
     @property
     def focus(self) -> Focus:
         """What the model is to go by now."""
         lines = [self.instructions]
+        if self._comeback is not None:
+            lines.append(self._comeback.instructions)
         patience = -1
-        for run in self._runs.values():
-            spec = run.task.graph.specs[run.machine.state]
-            if spec.description and not run.task.graph.is_terminal(run.machine.state):
-                lines.append(f"The task {run.task.name} is at this point now: {spec.description}")
+        for task, spec, _ in self._runs.standings:
+            if spec.description and not task.graph.is_terminal(spec.name):
+                lines.append(f"The task {task.name} is at this point now: {spec.description}")
             if spec.voice is not None:
                 patience = max(patience, _PATIENCE.index(spec.voice.speech))
         return Focus("\n".join(lines), self.allowed_tools, "" if patience < 0 else _PATIENCE[patience])
@@ -276,16 +180,88 @@ class AgentSession:
     @property
     def is_redacting(self) -> bool:
         """A running task asks for what must not be written down."""
-        return any(_is_redacting(run.task.graph, run.machine.state) for run in self._runs.values())
+        return self._runs.is_redacting
+
+    @property
+    def is_at_work(self) -> bool:
+        """A running task does something that the caller waits for."""
+        return self._runs.is_at_work
+
+    @property
+    def is_unfinished(self) -> bool:
+        """A task is under way that could go on later."""
+        return self._runs.is_unfinished
+
+    @property
+    def current_state(self) -> str:
+        """Where the task stands that asked last; empty when none runs."""
+        return self._runs.current_state
+
+    @property
+    def standing(self) -> str:
+        """In words, what is under way."""
+        at = [spec.description or task.description for task, spec, _ in self._runs.standings]
+        return " ".join(filter(None, at))
+
+    def summary(self, reason: str) -> Summary:
+        """Tell whoever takes the caller over where things stand."""
+        standings = [Standing.of(task, machine) for task, _, machine in self._runs.standings]
+        return Summary.of(self.talk, standings, reason)
 
     def keep_in(self, keeper: RunKeeper) -> None:
         """Have the runs that begin now kept, and audit records too where nobody else takes them."""
-        self._keeper = keeper
-        self._recorder = self._recorder or keeper
+        self._runs.keeper = keeper
+        self._functions.recorder = self._functions.recorder or keeper
+
+    def snapshot(self) -> dict[str, Any]:
+        """Give what another process needs to go on with the talk, as JSON values, but for what was said."""
+        memory = orjson.loads(self.context.export_memory())
+        results = [{"task": one["task"], "status": one["status"], "result": {}} for one in self.talk.results]
+        return {"memory": memory, "results": results, "runs": self._runs.snapshot()}
+
+    async def resume(self, snapshot: Mapping[str, Any]) -> tuple[list[Report], list[str]]:
+        """Go on where another process's `snapshot` was taken.
+
+        Returns:
+            the questions that are open, and the tasks that cannot go on since they are not what they were.
+
+        Raises:
+            ConfigurationError: it is not such a snapshot.
+        """
+        self.context.import_memory(orjson.dumps(snapshot["memory"]))
+        self.talk.results.extend(snapshot["results"])
+        return await self._runs.resume(snapshot["runs"])
+
+    def offer_comeback(self, comeback: Comeback) -> None:
+        """Have the caller choose whether to go on with an earlier talk."""
+        self._comeback = comeback
+        tool = comeback_tool(comeback)
+        self.tools = (*self.tools, tool)
+        self._schemas[RESUME_TALK] = tool["parameters"]
+
+    async def _come_back(self, arguments: Mapping[str, Any]) -> Report:
+        comeback = self._comeback
+        if comeback is None:
+            return error_report("there is no earlier talk to go on with")
+        if arguments["choice"] == "continue":
+            report = await comeback.go_on(arguments.get("code", ""))
+            if report["status"] == "error":
+                return report
+        else:
+            comeback.start_over()
+            report = task_report("done", RESUME_TALK, SAY_START_OVER)
+        self._comeback = None
+        self.tools = tuple(tool for tool in self.tools if tool["name"] != RESUME_TALK)
+        if self.on_focus is not None:
+            self.on_focus()
+        return report
+
+    # The line
 
     def caller_said(self, text: str) -> None:
-        """Take down what the caller said."""
+        """Take down what the caller said; a watch may act on it."""
         self.context.update_context(user_utterance=text)
+        self._runs.hear(text)
 
     def bot_said(self, text: str) -> None:
         """Take down what the caller heard."""
@@ -293,337 +269,85 @@ class AgentSession:
 
     def dtmf(self, digits: str) -> bool:
         """Take keypad digits down and give them to the task that asked last; False when no task waits."""
-        if not digits or self._is_closed:
+        if not digits or self._runs.is_closed:
             return False
-        self.caller_said(digits)
-        waiting = [run for run in self._runs.values() if run.machine.is_waiting]
-        return bool(waiting) and self._last_asked(waiting).machine.signal(Event.DTMF, digits)
+        self.context.update_context(user_utterance=digits)
+        return self._runs.press(digits)
 
     def signal(self, event: Event, text: str = "") -> None:
         """Tell those running tasks whose states answer to it of an event of the line; keys go to `dtmf`."""
-        for run in self._runs.values():
-            if run.machine.handles(event):
-                run.machine.signal(event, text)
+        self._runs.signal(event, text)
 
     def note_activity(self) -> None:
         """Somebody is heard: silences of running tasks begin anew."""
-        for run in self._runs.values():
-            run.machine.note_activity()
+        self._runs.note_activity()
 
-    @staticmethod
-    def _last_asked(waiting: list[_Run]) -> _Run:
-        return max(waiting, key=lambda run: run.question_number)
+    # The model
 
     async def call_function(self, call_id: str, name: str, arguments_json: str) -> FunctionOutcome:
         """Do what the model asks for. Never raises but for cancellation; what is wrong is told in the output.
 
         A ``call_id`` that came before gives the same outcome, and nothing happens twice.
         """
-        known = self._outcomes.get(call_id)
+        known = self.talk.outcome_of(call_id)
         if known is not None:
             return await asyncio.shield(known)
-        if not self._make_room():
-            return _outcome(_error("too many function calls at once"))
-        future = self._outcomes[call_id] = asyncio.get_running_loop().create_future()
+        future = self.talk.begin(call_id)
+        if future is None:
+            return outcome_of(error_report("too many function calls at once"))
         try:
-            function = self._offered.get(name)
-            if function is not None:
-                outcome = _outcome(await self._call_offered(function, call_id, arguments_json))
+            if self._runs.is_closed:
+                outcome = outcome_of(error_report("the call is ending"))
+            elif name in self._functions:
+                outcome = outcome_of(await self._functions.call(call_id, name, arguments_json))
             else:
-                outcome = _outcome(await self._dispatch(name, call_id, arguments_json))
-                if self._keeper is not None:
+                outcome = outcome_of(await self._dispatch(name, call_id, arguments_json))
+                if self._runs.keeper is not None:
                     # Nobody hears of a move that the end of the process would undo.
-                    await self._keeper.commit()
+                    await self._runs.keeper.commit()
         except asyncio.CancelledError:
             # A repetition must not run it again, so it is told what became of the first.
-            future.set_result(_outcome(_error("the function call was cancelled")))
+            future.set_result(outcome_of(error_report("the function call was cancelled")))
             raise
         except Exception as error:
             _log.error("call %s: function %r failed: %s", self._control.call_id, name, type(error).__name__)
-            outcome = _outcome(_error("internal error", say=SAY_FAILED))
+            outcome = outcome_of(error_report("internal error", say=SAY_FAILED))
         future.set_result(outcome)
         return outcome
 
-    async def close(self, reason: str, *, timeout_s: float = DEFAULT_CLOSE_TIMEOUT_S) -> None:
-        """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again."""
-        self._is_closed = True
-        leaving = {
-            run.running
-            for run in self._runs.values()
-            if run.running is not None and run.machine.handles(Event.HANG_UP)
-        }
-        for run in self._runs.values():
-            if run.running in leaving:
-                run.machine.signal(Event.HANG_UP)
-        if leaving:
-            await asyncio.wait(leaving, timeout=timeout_s / 2)
-        running: set[asyncio.Task[Any]] = {*self.background, *self._undoing}
-        for task in running:
-            task.cancel(reason)
-        if running:
-            _, left = await asyncio.wait(running, timeout=timeout_s)
-            if left:
-                _log.error("call %s: %d tasks ignore their cancellation", self._control.call_id, len(left))
+    async def close(
+        self, reason: str, *, timeout_s: float = DEFAULT_CLOSE_TIMEOUT_S, is_hang_up: bool = True
+    ) -> None:
+        """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again.
 
-    def _make_room(self) -> bool:
-        if len(self._outcomes) < MAX_FUNCTION_CALLS:
-            return True
-        finished = next((call_id for call_id, future in self._outcomes.items() if future.done()), None)
-        if finished is None:
-            return False
-        del self._outcomes[finished]
-        return True
+        Args:
+            is_hang_up: states are told that nobody is there any more; not so when the talk will go on.
+        """
+        await self._runs.close(reason, timeout_s=timeout_s, is_hang_up=is_hang_up)
 
-    async def _dispatch(self, name: str, call_id: str, arguments_json: str) -> dict[str, Any]:
-        if self._is_closed:
-            return _error("the call is ending")
+    async def _dispatch(self, name: str, call_id: str, arguments_json: str) -> Report:
         schema = self._schemas.get(name)
         if schema is None:
-            return _error(f"no such function; there are {', '.join(self._schemas)}")
+            return error_report(f"no such function; there are {', '.join(self._schemas)}")
         try:
             arguments = read_arguments(arguments_json, schema)
         except ArgumentsError as error:
-            return _error(str(error))
+            return error_report(str(error))
+        reason = arguments.get("reason")
+        if name == RESUME_TALK:
+            return await self._come_back(arguments)
         if name == TASK_REPLY:
-            return await self._reply(arguments["task"], arguments["answer"])
+            return await self._runs.reply(arguments["task"], arguments["answer"])
         if name == TASK_CANCEL:
-            return await self._cancel(arguments["task"])
+            return await self._runs.cancel(arguments["task"])
         if name == END_CALL:
-            self._control.hang_up(arguments.get("reason") or "finished")
-            return _report("done", END_CALL, SAY_GOODBYE)
+            self._control.hang_up(reason or "finished")
+            return task_report("done", END_CALL, SAY_GOODBYE)
         if name == TRANSFER_CALL and self._transfer_target is not None:
-            self._control.transfer(self._transfer_target, arguments.get("reason") or "asked for")
-            return _report("done", TRANSFER_CALL, SAY_TRANSFER)
-        return await self._start(self._tasks[name], call_id, arguments)
-
-    async def _call_offered(self, function: OfferedTool, call_id: str, arguments_json: str) -> dict[str, Any]:
-        if self._is_closed:
-            return _error("the call is ending")
-        facts = {"name": function.qualified_name, "function_call_id": call_id}
-        self._record("tool_call", {**facts, "argument_bytes": len(arguments_json.encode(errors="replace"))})
-        begun = time.monotonic()
-        status, cause, size = "cancelled", "", 0
-        try:
-            if not _is_allowed(function, self._allowed_tools()):
-                result = refused("not_allowed", "this function is not available at this point of the talk")
-            elif self._functions_running >= MAX_FUNCTIONS_AT_ONCE:
-                result = busy("too many functions at once")
-            else:
-                self._functions_running += 1
-                try:
-                    result = await function.run(arguments_json, self._tool_call(call_id))
-                finally:
-                    self._functions_running -= 1
-            status, cause, size = result.status, result.cause, len(_json(result.report))
-            return result.report
-        finally:
-            duration_ms = round(1000 * (time.monotonic() - begun), 3)
-            outcome = {"status": status, "cause": cause, "output_bytes": size, "duration_ms": duration_ms}
-            self._record("tool_outcome", {**facts, **outcome})
-
-    def _tool_call(self, function_call_id: str) -> ToolCall:
-        context = self.context
-        return ToolCall(
-            self._control.call_id,
-            function_call_id,
-            self._control.caller,
-            context.facts,
-            context.profile,
-            context.history,
-        )
-
-    def _record(self, kind: str, data: dict[str, Any]) -> None:
-        if self._recorder is None:
-            return
-        try:
-            self._recorder.record(kind, data)
-        except Exception as error:
-            _log.error("call %s: no audit record: %s", self._control.call_id, type(error).__name__)
-
-    def _allowed_by_states(self) -> frozenset[str] | None:
-        """What the current states of all running tasks allow; None for anything."""
-        allowed: frozenset[str] | None = None
-        for run in self._runs.values():
-            if (tools := run.machine.allowed_tools) is not None:
-                names = frozenset(tools)
-                allowed = names if allowed is None else allowed & names
-        return allowed
-
-    async def _start(self, task: Task, call_id: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        run = self._runs.get(task.name)
-        if run is not None:  # the model asks for what is already under way: tell where it stands
-            if run.machine.is_waiting and run.machine.question is not None:
-                return _report("needs_input", task.name, run.machine.question)
-            return _report("working", task.name, SAY_WORKING)
-        context = self.context.task_view()
-        # A model may pass along what it likes; only what the task asked for arrives.
-        names = task.parameters.get("properties", arguments)
-        context.slots.update({name: value for name, value in arguments.items() if name in names})
-        kept = None if self._keeper is None else self._keeper.keep(call_id)
-        if kept is not None:
-            kept.begin(
-                task.name,
-                task.graph.content_hash,
-                slots=context.slots,
-                facts=context.facts,
-                profile=context.profile,
-            )
-        run = self._runs[task.name] = _Run(task, self._machine(task, context, kept), kept)
-        text = " ".join(str(value) for value in arguments.values() if _is_text(value))
-        run.running = self._create_task(run.machine.run(text))
-        self.background.add(run.running)
-        run.running.add_done_callback(partial(self._ended, run))
-        return await self._next_report(run)
-
-    def _machine(self, task: Task, context: ConversationContext, kept: KeptRun | None) -> Machine:
-        def ask(question: str) -> None:
-            run = self._runs[task.name]
-            self._questions_asked += 1
-            run.question_number = self._questions_asked
-            report = _report("needs_input", task.name, question)
-            if refused := run.machine.take_refusals():
-                report["refused"] = refused
-            self._deliver(run, report)
-
-        def observe(from_state: str, to_state: str, reason: str) -> None:
-            transition = Transition(task.name, from_state, to_state, reason)
-            self._transitions.append(transition)
-            if self._on_transition is not None:
-                self._on_transition(transition)
-            self._refocus()
-
-        return Machine(
-            task.graph,
-            context,
-            self._control,
-            ask=ask,
-            observer=observe,
-            limits=self._limits,
-            recorder=kept or self._recorder,
-            clock=self._clock,
-            effects=None if kept is None else kept.effects,
-            reasoner=self._reasoner,
-            default_policy=self._voice_policy,
-        )
-
-    async def _reply(self, task_name: str, answer: str) -> dict[str, Any]:
-        run = self._runs.get(task_name)
-        if run is None or not run.machine.is_waiting or not run.machine.post(answer):
-            return _error("the task is not waiting for an answer", task_name)
-        return await self._next_report(run)
-
-    async def _cancel(self, task_name: str) -> dict[str, Any]:
-        run = self._runs.get(task_name)
-        if run is None or run.running is None:
-            return _error("the task is not running", task_name)
-        run.is_revoked = True
-        run.running.cancel("cancelled by the caller")
-        return await self._next_report(run)
-
-    async def _next_report(self, run: _Run) -> dict[str, Any]:
-        waiter: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
-        run.waiters.add(waiter)
-        try:
-            await asyncio.wait({waiter}, timeout=self._patience_s)
-        finally:
-            run.waiters.discard(waiter)  # with none left, reports are announced
-        return waiter.result() if waiter.done() else _report("working", run.task.name, SAY_WORKING)
-
-    def _ended(self, run: _Run, running: asyncio.Task[Outcome]) -> None:
-        self.background.discard(running)
-        name = run.task.name
-        if running.cancelled():
-            report = _report("cancelled", name, SAY_CANCELLED)
-            result = self._result_so_far(run)
-        elif running.exception() is not None:
-            report, result = _report("failed", name, SAY_FAILED), {}
-        else:
-            outcome = running.result()
-            report, result = _report(outcome.status, name, outcome.say), outcome.result
-            if outcome.status == "done":
-                report["result"] = result
-        if run.kept is not None:
-            run.kept.end(report["status"], run.machine.state)
-        self._results.append({"task": name, "status": report["status"], "result": result})
-        if run.kept is not None and run.is_revoked and report["status"] != "done" and not self._is_closed:
-            undoing = asyncio.create_task(self._undo(run, run.kept, report))
-            self._undoing.add(undoing)
-            undoing.add_done_callback(self._undoing.discard)
-        else:
-            self._conclude(run, report)
-
-    async def _undo(self, run: _Run, kept: KeptRun, report: dict[str, Any]) -> None:
-        """Take back what a run did that the caller no longer wants; the task counts as running until then."""
-        undone = Undone(kept=("unknown",))
-        try:
-            undone = await kept.undo("cancelled")
-        except Exception as error:
-            _log.error("call %s: effects were not undone: %s", self._control.call_id, type(error).__name__)
-        finally:
-            if undone.undone or undone.kept:
-                report = {**report, "undone": undone.undone, "not_undone": undone.kept}
-                report["say"] = SAY_NOT_UNDONE if undone.kept else SAY_UNDONE
-            self._conclude(run, report)
-
-    def _conclude(self, run: _Run, report: dict[str, Any]) -> None:
-        del self._runs[run.task.name]
-        self._refocus()
-        self._deliver(run, report)
-
-    def _refocus(self) -> None:
-        if self.on_focus is not None and not self._is_closed:
-            self.on_focus()
-
-    def _result_so_far(self, run: _Run) -> dict[str, Any]:
-        try:
-            return run.machine.result()
-        except AgentError:
-            return {}
-
-    def _deliver(self, run: _Run, report: dict[str, Any]) -> None:
-        waiters = [waiter for waiter in run.waiters if not waiter.done()]
-        for waiter in waiters:
-            waiter.set_result(report)
-        if waiters:
-            return
-        if not self._is_closed and (report["status"] != "cancelled" or "undone" in report):
-            self._control.announce(_json(report))
-
-
-_PATIENCE = ("eager", "default", "patient", "dictation")
-
-
-def _is_redacting(graph: Graph, state: str) -> bool:
-    spec = graph.specs[state]
-    if spec.voice is not None and spec.voice.redaction != "none":
-        return True
-    return any(graph.is_redacted(slot.name) for slot in spec.slots)
-
-
-def _is_allowed(function: OfferedTool, allowed: frozenset[str] | None) -> bool:
-    if allowed is None:
-        return True
-    server, colon, _ = function.qualified_name.partition(":")
-    names = {function.name, function.qualified_name}
-    return bool(allowed & (names | {f"{server}:*"} if colon else names))
-
-
-def _report(status: str, task: str, say: str) -> dict[str, Any]:
-    return {"status": status, "task": task, "say": say}
-
-
-def _error(reason: str, task: str | None = None, say: str = SAY_ERROR) -> dict[str, Any]:
-    report: dict[str, Any] = {"status": "error", "say": say, "reason": reason}
-    return report if task is None else {**report, "task": task}
-
-
-def _json(report: dict[str, Any]) -> str:
-    return orjson.dumps(report).decode()
-
-
-def _outcome(report: dict[str, Any]) -> FunctionOutcome:
-    return FunctionOutcome(_json(report))
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str | int | float) and not isinstance(value, bool)
+            self._control.transfer(self._transfer_target, reason or "asked for")
+            return task_report("done", TRANSFER_CALL, SAY_TRANSFER)
+        if name == HAND_OVER:
+            if not self._control.hand_over(arguments["to"], reason or "asked for"):
+                return error_report("the caller cannot be handed over to that agent now")
+            return task_report("done", HAND_OVER, SAY_TRANSFER)
+        return await self._runs.start(self._tasks[name], call_id, arguments)

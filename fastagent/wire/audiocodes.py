@@ -31,7 +31,6 @@ from fastagent.wire.audiocodes_activities import (
     PEER,
     RECOMMENDED_SETTINGS,
     ActivityCommand,
-    Json,
     read_activity,
     text_field,
     write_activity,
@@ -57,8 +56,11 @@ from fastagent.wire.events import (
     SessionEnded,
     SessionOffered,
     SessionResumed,
+    TellError,
+    TellTranscript,
+    TellTransition,
 )
-from fastagent.wire.json_object import dump, parse_object
+from fastagent.wire.json_message import Json, dump_json, parse_object
 
 __all__ = [
     "AUDIOCODES_MEDIA",
@@ -137,10 +139,14 @@ class AudioCodesCodec:
     """
 
     caller_media: MediaEnvelope = CALLER_MEDIA
+    # playStream.stop may let sent audio play on, and abortPrompts has no answer: keep little ahead.
+    cuts_reliably: bool = False
     # It is "end of input" to the vendor's own samples and "be silent" to others' experience.
     close_may_cut: bool = True
     can_resume: bool = True
     closing_hangs_up: bool = False
+    # The end is the carrier's word, and the socket theirs to close.
+    may_close: bool = False
 
     __slots__ = (
         "_acks",
@@ -170,18 +176,22 @@ class AudioCodesCodec:
 
     # VAIC -> bot
 
+    def media_named(self, name: str) -> MediaOffer | None:
+        """The format of this name."""
+        return AUDIOCODES_MEDIA.get(name)
+
     def receive(self, message: bytes) -> list[CarrierEvent]:
         """Translate one message, text or UTF-8 in a binary frame.
 
         Raises:
             MalformedMessageError: not one JSON object, too deep, or a field of wrong type; the call goes on.
         """
-        parsed = parse_object(message, PEER)
+        parsed = parse_object(PEER, message)
         kind = text_field(parsed, "type", is_id=True)
         if self._phase is Phase.ENDED:
             return _ignored("after_end")
         if kind == "connection.validate":
-            self._acks.append(dump({"type": "connection.validated", "success": True}))
+            self._acks.append(dump_json({"type": "connection.validated", "success": True}))
             return _ignored("connectivity_check")
         if kind == "session.initiate":
             return self._initiate(parsed)
@@ -246,7 +256,7 @@ class AudioCodesCodec:
         if participant is not None:
             participant = ack["participant"] = text_field(message, "participant", is_id=True)
         # A stream announced too early must still be acknowledged, but not before session.accepted.
-        (self._held_acks if self._phase is Phase.OFFERED else self._acks).append(dump(ack))
+        (self._held_acks if self._phase is Phase.OFFERED else self._acks).append(dump_json(ack))
         return participant
 
     def _end(self, message: Json) -> list[CarrierEvent]:
@@ -270,6 +280,8 @@ class AudioCodesCodec:
         if self._phase is Phase.ENDED:
             return []
         match command:
+            case TellTransition() | TellTranscript() | TellError():
+                return []
             case AcceptSession(media):
                 return self._accept(media)
             case RefuseSession(reason, conversation_id):
@@ -288,7 +300,7 @@ class AudioCodesCodec:
                 return self._close(playback_id)
             case ReportSpeech(phase):
                 # A two-party call names no participant: sources disagree on the key.
-                return [dump({"type": f"userStream.speech.{phase.value}"})]
+                return [dump_json({"type": f"userStream.speech.{phase.value}"})]
             case ReportTranscript():
                 return _transcript(command)
             case ConfigureCall(settings) if not settings:
@@ -298,7 +310,7 @@ class AudioCodesCodec:
 
     def playback_template(self, playback_id: str) -> AudioTemplate:
         """What the native path writes around audio of this playback, opened or about to be."""
-        prefix = b'{"type":"playStream.chunk","streamId":' + dump(playback_id) + b',"audioChunk":"'
+        prefix = b'{"type":"playStream.chunk","streamId":' + dump_json(playback_id) + b',"audioChunk":"'
         return AudioTemplate(prefix, b'"}')
 
     def _accept(self, media: MediaOffer) -> list[bytes]:
@@ -307,14 +319,14 @@ class AudioCodesCodec:
         self._require_offered(media)
         self._phase = Phase.ACTIVE
         acks, self._held_acks = self._held_acks, []
-        return [dump({"type": "session.accepted", "mediaFormat": media.name}), *acks]
+        return [dump_json({"type": "session.accepted", "mediaFormat": media.name}), *acks]
 
     def _fail(self, reason: str, conversation_id: str | None) -> list[bytes]:
         self._phase = Phase.ENDED
         message = {"type": "session.error", "reason": reason}
         if conversation_id is not None:
             message["conversationId"] = conversation_id
-        return [dump(message)]
+        return [dump_json(message)]
 
     def _require_offered(self, media: MediaOffer) -> None:
         if media.name not in self._offered or AUDIOCODES_MEDIA[media.name] != media:
@@ -335,7 +347,7 @@ class AudioCodesCodec:
         }
         if command.text is not None:
             start["altText"] = command.text
-        messages = [dump(start)]
+        messages = [dump_json(start)]
         if command.media.has_wav_header:
             # The header's place is undocumented: alone in the first chunk, so that all that follows is raw.
             messages.append(self._chunk(command.playback_id, wav.header(command.media.format)))
@@ -358,7 +370,7 @@ class AudioCodesCodec:
                 raise ValueError("this playback was never opened")
             return []
         self._open_playback = None
-        return [dump({"type": "playStream.stop", "streamId": playback_id})]
+        return [dump_json({"type": "playStream.stop", "streamId": playback_id})]
 
     def _activity(self, command: ActivityCommand) -> bytes:
         name, fields = write_activity(command)
@@ -370,7 +382,7 @@ class AudioCodesCodec:
             "timestamp": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             **fields,
         }
-        return dump({"type": "activities", "activities": [activity]})
+        return dump_json({"type": "activities", "activities": [activity]})
 
 
 def _ignored(cause: IgnoredCause) -> list[CarrierEvent]:
@@ -409,4 +421,4 @@ def _transcript(command: ReportTranscript) -> list[bytes]:
     if command.is_final and confidence is not None:
         alternative["confidence"] = confidence
     kind = "recognition" if command.is_final else "hypothesis"
-    return [dump({"type": f"userStream.speech.{kind}", "alternatives": [alternative]})]
+    return [dump_json({"type": f"userStream.speech.{kind}", "alternatives": [alternative]})]

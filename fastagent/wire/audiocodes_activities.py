@@ -10,6 +10,7 @@ Sources, all under https://techdocs.audiocodes.com/voice-ai-connect/Content/VAIG
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
+from urllib.parse import quote
 
 from fastagent.errors import MalformedMessageError
 from fastagent.wire.events import (
@@ -258,13 +259,21 @@ def write_activity(command: ActivityCommand) -> tuple[str, Json]:
             return "transfer", {"activityParams": _transfer_params(command)}
 
 
+SUMMARY_HEADER = "X-Call-Summary"
+"""Brings whoever answers a transfer a summary of the call, percent-encoded UTF-8 (RFC 3986)."""
+SUMMARY_CHARS_MAX = 400
+"""A SIP message over UDP should fit one packet."""
+
+
 def _transfer_params(command: TransferCall) -> Json:
     if not command.target.startswith(("tel:", "sip:", "sips:")) or not _is_one_line(command.target):
         raise ValueError("expected a tel: or sip: transfer target on one line")
     params: Json = {"transferTarget": command.target}
     if command.reason:
         params["handoverReason"] = " ".join(command.reason.split())
-    headers = command.sip_headers
+    headers = dict(command.sip_headers)
+    if command.summary:
+        headers.setdefault(SUMMARY_HEADER, quote(command.summary[:SUMMARY_CHARS_MAX], safe=" :;,.?()'"))
     if headers:
         # A line break would let a value smuggle further headers into the REFER.
         if not all(name and _is_one_line(name + text) for name, text in headers.items()):

@@ -24,8 +24,10 @@ class MediaEnvelope:
     """Where the base64 audio stands."""
     fields: tuple[Path, ...] = field(default=())
     """Small fields wanted beside it, in this order; up to eight."""
-    number: Path | None = None
-    """Which of the fields numbers the messages, each one more than the last, where one does."""
+    expected: tuple[Path, str] | None = None
+    """A field and the text it must hold; a message in which it does not is left to the codec."""
+    sequence: Path | None = None
+    """A field that counts the messages; gaps and repeats of it are counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ of the caller travel in fields that ``repr`` leaves out, so that they cannot rea
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from fastagent.audio.formats import AudioFormat
 from fastagent.wire.envelope import AudioTemplate, MediaEnvelope
@@ -16,6 +16,7 @@ __all__ = [
     "AbortPlayback",
     "AcceptSession",
     "CallMetadata",
+    "CallerAudio",
     "CallerStreamStarted",
     "CallerStreamStopped",
     "CallerText",
@@ -49,6 +50,9 @@ __all__ = [
     "SessionOffered",
     "SessionResumed",
     "SpeechPhase",
+    "TellError",
+    "TellTranscript",
+    "TellTransition",
     "TransferCall",
     "TransferStatus",
 ]
@@ -180,6 +184,13 @@ class CallerText:
 
 
 @dataclass(frozen=True, slots=True)
+class CallerAudio:
+    """Caller audio that the native path did not take, as a media message that it does take."""
+
+    message: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class CarrierNotice:
     """Any other event of the carrier, known or not; kept for agents and journals, never fatal."""
 
@@ -208,6 +219,7 @@ CarrierEvent = (
     | PlaybackFailed
     | TransferStatus
     | CallerText
+    | CallerAudio
     | CarrierNotice
     | IgnoredMessage
 )
@@ -238,6 +250,10 @@ class AcceptSession:
     """Take the call; caller audio comes in ``media``."""
 
     media: MediaOffer
+    state: str = ""
+    """Where its agent stands, for carriers that want to know."""
+    age_s: float = 0.0
+    """Since the call began: a resumed one is older than its socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -321,6 +337,8 @@ class TransferCall:
     target: str = field(repr=False)
     reason: str = ""
     sip_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    summary: str = field(default="", repr=False)
+    """Where the call stands, for whoever takes it over."""
     wants_status: bool = False
 
 
@@ -360,6 +378,35 @@ class ExpectMoreOutput:
     """Tell the carrier that more bot output follows, so that its no-input timers wait."""
 
 
+@dataclass(frozen=True, slots=True)
+class TellTransition:
+    """Tell that the agent's state changed; only some carriers want to know."""
+
+    task: str
+    from_state: str
+    """Empty when the task begins."""
+    to_state: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class TellTranscript:
+    """Tell what the bot said; only some carriers want to know."""
+
+    text: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class TellError:
+    """Tell that something went wrong on our side and the call goes on, or is about to end; only some carriers
+    want to know."""
+
+    cause: Literal["model", "internal"]
+    reason: str
+    code: str = ""
+    """The model's own word for it."""
+
+
 CarrierCommand = (
     AcceptSession
     | RefuseSession
@@ -378,14 +425,21 @@ CarrierCommand = (
     | ControlRecording
     | PlayUrl
     | ExpectMoreOutput
+    | TellTransition
+    | TellTranscript
+    | TellError
 )
 
 
 class CarrierCodec(Protocol):
     """What every carrier's codec offers: one object per socket, sans I/O."""
 
-    caller_media: MediaEnvelope
-    """How the native scanner recognises caller audio."""
+    @property
+    def caller_media(self) -> MediaEnvelope:
+        """How the native scanner recognises caller audio; asked for once the session was offered."""
+
+    cuts_reliably: bool
+    """Audio already sent can be recalled however much it is (so playout may run far ahead)."""
     close_may_cut: bool
     """`ClosePlayback` may silence audio that was not heard yet (so it must wait until all was)."""
     can_resume: bool
@@ -393,18 +447,25 @@ class CarrierCodec(Protocol):
     closing_hangs_up: bool
     """`HangUp` has no message of its own: closing the socket ends the call."""
 
+    def media_named(self, name: str) -> MediaOffer | None:
+        """The format of this name; None when the carrier has none such."""
+
+    @property
+    def may_close(self) -> bool:
+        """Nothing more is said on this socket, and closing it is ours."""
+
     def receive(self, message: bytes) -> list[CarrierEvent]:
         """Translate one message.
 
         Raises:
-            MalformedMessageError: not parsable, or wrong types; the call goes on.
+            WireError: not parsable, wrong types, or not now; the call goes on.
         """
 
     def send(self, command: CarrierCommand) -> list[bytes]:
         """Translate one command to messages, in order. A command this carrier has no word for gives none."""
 
     def messages_to_send(self) -> list[bytes]:
-        """Acknowledgements the protocol itself asks for, since the last call; send them first."""
+        """Answers and refusals the protocol itself asks for, since the last call; send them first."""
 
     def playback_template(self, playback_id: str) -> AudioTemplate:
         """What the native path writes around audio of this playback."""

@@ -18,7 +18,7 @@ import orjson
 from fastagent.errors import MalformedMessageError
 from fastagent.wire.envelope import AudioTemplate, MediaEnvelope
 from fastagent.wire.realtime_calls import FunctionCallCollector
-from fastagent.wire.realtime_dialects import GA_NAMES, Dialect, item_object, response_object, session_object
+from fastagent.wire.realtime_dialects import GA_NAMES, Dialect, item_object, response_object
 from fastagent.wire.realtime_endpoint import dialect_for, upgrade_request
 from fastagent.wire.realtime_errors import is_retryable_close, is_retryable_status, safe_message
 from fastagent.wire.realtime_events import (
@@ -48,7 +48,6 @@ from fastagent.wire.realtime_events import (
     ResponseDone,
     ResponseStatus,
     SessionCreated,
-    SessionSettings,
     SessionUpdated,
     Severity,
     SpeechStarted,
@@ -70,6 +69,7 @@ from fastagent.wire.realtime_fields import (
     text_of,
     usage_of,
 )
+from fastagent.wire.realtime_update import SessionUpdates
 
 __all__ = [
     "APPEND_TEMPLATE",
@@ -81,6 +81,7 @@ __all__ = [
     "dialect_for",
     "is_retryable_close",
     "is_retryable_status",
+    "request_named",
     "upgrade_request",
 ]
 
@@ -100,12 +101,34 @@ CREATE_RESPONSE_ID = "create-response-"
 
 UPDATE_SESSION_ID = "update-session-"
 """Begins the event id of each ``session.update``: a refusal of one leaves the session as it was before."""
+_REQUEST_IDS = (
+    CREATE_RESPONSE_ID,
+    UPDATE_SESSION_ID,
+    "create-item-",
+    "create-aside-",
+    "cancel-response-",
+    "truncate-item-",
+    "delete-item-",
+    "commit-input-",
+    "clear-input-",
+)
 
 APPEND_MAX_BYTES = 15 * 1024 * 1024
 """Base64 text in one append event; the server's limit."""
 
 _ITEMS_REMEMBERED = 1024
 _RESPONSES_REMEMBERED = 64
+
+
+def request_named(event_id: str | None) -> str:
+    """What an event of ours asked for, by its id (``truncate-item``); empty if no event of ours has it.
+
+    The rest of the id is not told: an id that only begins like ours may be anybody's words.
+    """
+    for prefix in _REQUEST_IDS:
+        if event_id is not None and event_id.startswith(prefix):
+            return prefix[:-1]
+    return ""
 
 
 class RealtimeCodec:
@@ -130,9 +153,7 @@ class RealtimeCodec:
         self._items_done: OrderedDict[str, None] = OrderedDict()
         self._out_of_band: OrderedDict[str, None] = OrderedDict()
         self._out_of_band_asked: deque[dict[str, str]] = deque(maxlen=16)
-        self._told: SessionSettings | None = None
-        self._voice_sent: str | None = None
-        self._voice_in_force: str | None = None
+        self._updates = SessionUpdates(dialect)
         self._has_spoken = False
 
     # Incoming
@@ -165,7 +186,7 @@ class RealtimeCodec:
         return [SessionCreated(id_in(session, "id"), number_in(session, "expires_at"))]
 
     def _session_updated(self, event: Event) -> list[ModelEvent]:
-        self._voice_in_force = self._voice_sent
+        self._updates.accepted()
         return [SessionUpdated(number_in(object_in(event, "session"), "expires_at"))]
 
     def _speech_started(self, event: Event) -> list[ModelEvent]:
@@ -334,6 +355,7 @@ class RealtimeCodec:
         elif not isinstance(error, dict):
             # Flat, as some servers have it; the id at the top is then the server's own, not ours.
             error = {key: value for key, value in event.items() if key not in ("type", "event_id")}
+        self._updates.refused(id_in(error, "event_id"))
         severity, code = severity_of(error)
         message = error.get("message")
         return [
@@ -361,15 +383,9 @@ class RealtimeCodec:
                     raise ValueError(f"expected at most {APPEND_MAX_BYTES} bytes of base64, got {len(audio)}")
                 return APPEND_TEMPLATE.message(audio)
             case UpdateSession():
-                settings = command.settings
-                # Naming the voice again once the model has spoken has the whole update refused.
-                is_voice_settled = self._has_spoken or settings.voice == self._voice_in_force
-                session = session_object(
-                    settings, self.dialect, former=self._told, with_voice=not is_voice_settled
-                )
-                self._told = settings
-                self._voice_sent = self._voice_in_force if is_voice_settled else settings.voice
-                return self._message("session.update", UPDATE_SESSION_ID, {"session": session})
+                event_id = UPDATE_SESSION_ID + self._new_id()
+                session = self._updates.write(command.settings, event_id, is_voice_locked=self._has_spoken)
+                return _message("session.update", event_id, {"session": session})
             case CreateItem():
                 item = item_object(command.item, self.dialect)
                 return self._message("conversation.item.create", "create-item-", {"item": item})
@@ -400,8 +416,7 @@ class RealtimeCodec:
                 assert_never(command)
 
     def _message(self, name: str, id_prefix: str, fields: dict[str, Any]) -> bytes:
-        event = {"type": name, "event_id": id_prefix + self._new_id(), **fields}
-        return orjson.dumps(event, default=_plain)
+        return _message(name, id_prefix + self._new_id(), fields)
 
 
 _HANDLERS: Mapping[str, Callable[[RealtimeCodec, Event], list[ModelEvent] | None]] = {
@@ -441,6 +456,10 @@ def _first_time(seen: OrderedDict[str, None], key: str, limit: int) -> bool:
     if len(seen) > limit:
         seen.popitem(last=False)
     return True
+
+
+def _message(name: str, event_id: str, fields: dict[str, Any]) -> bytes:
+    return orjson.dumps({"type": name, "event_id": event_id, **fields}, default=_plain)
 
 
 def _plain(value: object) -> object:

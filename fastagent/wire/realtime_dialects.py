@@ -44,36 +44,23 @@ _BETA_FORMATS = {PCM16_24K: "pcm16", MULAW_8K: "g711_ulaw", ALAW_8K: "g711_alaw"
 _TOOL_FIELDS = ("type", "name", "description", "parameters")
 
 
-def session_object(
-    settings: SessionSettings,
-    dialect: Dialect,
-    *,
-    former: SessionSettings | None = None,
-    with_voice: bool = True,
-) -> dict[str, Any]:
-    """The ``session`` of a ``session.update``: what the settings say, null where they switch off.
-
-    Both audio formats are always written: a server that is told only one uses 24 kHz PCM for the other.
+def session_object(settings: SessionSettings, dialect: Dialect) -> dict[str, Any]:
+    """A whole session as a ``session.update`` has it; what the settings leave open is left out.
 
     Args:
         settings: what shall be in force.
         dialect: whose field names to use.
-        former: what this connection was told before. Transcription or noise reduction that is no longer
-            wanted is written as null; else it is left out, since the published schema knows no null there.
-        with_voice: whether to name the voice, which is locked once the model has spoken.
 
     Raises:
         UnsupportedMediaError: an audio format that the protocol does not have.
     """
     extras: dict[str, Any] = {}
-    if settings.transcription_model is not None or (former and former.transcription_model is not None):
-        extras["transcription"] = _transcription(settings)
+    if (transcription := _transcription(settings)) is not None:
+        extras["transcription"] = transcription
     if settings.noise_reduction is not None:
         extras["noise_reduction"] = {"type": settings.noise_reduction}
-    elif former and former.noise_reduction is not None:
-        extras["noise_reduction"] = None
     voice: dict[str, Any] = {}
-    if settings.voice is not None and with_voice:
+    if settings.voice is not None:
         voice["voice"] = settings.voice
     if settings.speed is not None:
         voice["speed"] = settings.speed

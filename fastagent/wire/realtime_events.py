@@ -206,6 +206,8 @@ class Usage:
     input_cached: int = 0
     output_text: int = 0
     output_audio: int = 0
+    cached_audio: int = 0
+    """Those of the cached ones that are audio, where the model tells."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,7 @@ def usage_of(usage: object) -> Usage | None:
         input_cached=count_in(into, "cached_tokens"),
         output_text=count_in(out, "text_tokens") if out else count_in(usage, "output_tokens"),
         output_audio=count_in(out, "audio_tokens"),
+        cached_audio=count_in(object_in(into, "cached_tokens_details"), "audio_tokens"),
     )
 
 

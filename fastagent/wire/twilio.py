@@ -44,9 +44,12 @@ from fastagent.wire.events import (
     SendDtmf,
     SessionEnded,
     SessionOffered,
+    TellError,
+    TellTranscript,
+    TellTransition,
     TransferCall,
 )
-from fastagent.wire.json_object import Json, dump, parse_object
+from fastagent.wire.json_message import Json, dump_json, parse_object
 
 __all__ = [
     "BOT_PARAMETER",
@@ -63,9 +66,7 @@ PEER = "twilio"
 TWILIO_MEDIA = MediaOffer("audio/x-mulaw", MULAW_8K)
 """The only format there is, both ways."""
 
-CALLER_MEDIA = MediaEnvelope(
-    ("event",), ("media",), ("media", "payload"), fields=(("media", "chunk"),), number=("media", "chunk")
-)
+CALLER_MEDIA = MediaEnvelope(("event",), ("media",), ("media", "payload"), sequence=("media", "chunk"))
 """How the native scanner recognises caller audio. ``chunk`` counts media messages, ``sequenceNumber`` all."""
 
 BOT_PARAMETER = "bot"
@@ -120,6 +121,8 @@ class TwilioCodec:
     """
 
     caller_media: MediaEnvelope = CALLER_MEDIA
+    # `clear` does, but how much Twilio buffers is published nowhere: keep little ahead.
+    cuts_reliably: bool = False
     # A mark silences nothing.
     close_may_cut: bool = False
     can_resume: bool = False
@@ -144,6 +147,15 @@ class TwilioCodec:
         self._open_playback: str | None = None
         self._used_playbacks: set[str] = set()
 
+    @property
+    def may_close(self) -> bool:
+        """The session has ended here: nothing more is said."""
+        return self._phase is Phase.ENDED
+
+    def media_named(self, name: str) -> MediaOffer | None:
+        """The format of this name."""
+        return TWILIO_MEDIA if name == TWILIO_MEDIA.name else None
+
     # Twilio -> us
 
     def receive(self, message: bytes) -> list[CarrierEvent]:
@@ -152,7 +164,7 @@ class TwilioCodec:
         Raises:
             MalformedMessageError: not one JSON object, too deep, or a field of wrong type; the call goes on.
         """
-        parsed = parse_object(message, PEER)
+        parsed = parse_object(PEER, message)
         kind = _id(parsed, "event")
         if self._phase is Phase.ENDED:
             return _ignored("after_end")
@@ -250,6 +262,8 @@ class TwilioCodec:
         if self._phase is Phase.ENDED:
             return []
         match command:
+            case TellTransition() | TellTranscript() | TellError():
+                return []
             case AcceptSession(media):
                 if self._phase is not Phase.OFFERED:
                     raise ValueError("no session is waiting for an answer")
@@ -272,7 +286,7 @@ class TwilioCodec:
             case AbortPlayback():
                 self._generation += 1
                 self._pending_marks.clear()
-                return [dump({"event": "clear", "streamSid": self._stream_sid})]
+                return [dump_json({"event": "clear", "streamSid": self._stream_sid})]
             case TransferCall() | SendDtmf():
                 raise ValueError(f"a media stream cannot carry {type(command).__name__}")
             case _:
@@ -280,7 +294,7 @@ class TwilioCodec:
 
     def playback_template(self, playback_id: str) -> AudioTemplate:
         """What the native path writes around audio: the same for every playback of the stream."""
-        prefix = b'{"event":"media","streamSid":' + dump(self._stream_sid) + b',"media":{"payload":"'
+        prefix = b'{"event":"media","streamSid":' + dump_json(self._stream_sid) + b',"media":{"payload":"'
         return AudioTemplate(prefix, b'"}}')
 
     def _open(self, command: OpenPlayback) -> list[bytes]:
@@ -307,7 +321,7 @@ class TwilioCodec:
         self._open_playback = None
         name = f"g{self._generation}-{playback_id}"
         self._pending_marks.append(name)
-        return [dump({"event": "mark", "streamSid": self._stream_sid, "mark": {"name": name}})]
+        return [dump_json({"event": "mark", "streamSid": self._stream_sid, "mark": {"name": name}})]
 
 
 def _ignored(cause: IgnoredCause) -> list[CarrierEvent]:

@@ -48,6 +48,7 @@ def check(data: bytes) -> None:
                     finished = number
                 case SessionEnded():
                     has_ended = True
+        assert codec.may_close is has_ended
         if is_taken and not has_ended:
             playing += 1
             assert codec.send(OpenPlayback(f"p{playing}", TWILIO_MEDIA)) == []

@@ -74,6 +74,7 @@ MALFORMED: dict[str, bytes] = {
     "too many brackets": b'{"type":"x","a":[' + b"[]," * 5_000 + b"[]]}",
     "NaN": b'{"type":"x","a":NaN}',
     "lone surrogate": b'{"type":"\\ud800"}',
+    "too long": b'{"type":"x","a":"' + b"y" * 65_536 + b'"}',
 }
 
 

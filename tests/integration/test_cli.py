@@ -1,5 +1,6 @@
 """The command as its users run it: subprocesses, exit codes, what stands on which stream."""
 
+import asyncio
 import contextlib
 import json
 import os
@@ -19,6 +20,7 @@ import pytest
 from fastagent import __version__
 from fastagent.audio import wav
 from fastagent.audio.formats import PCM16_24K
+from fastagent.client import AgentClient, Transcript
 
 ROOT = Path(__file__).parents[2]
 AGENT = "fastagent.examples.appointment:agent"
@@ -31,7 +33,7 @@ SPOKEN_PEAK = 1000
 
 def environment(**variables: str) -> dict[str, str]:
     """This process's environment without any setting of ours, and with the checkout importable."""
-    ours = ("HOST", "PORT", "LOG_LEVEL", "AUDIOCODES_TOKEN")
+    ours = ("HOST", "PORT", "LOG_LEVEL", "AUDIOCODES_TOKEN", "FASTAGENT_AGENT_TOKEN")
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -247,6 +249,24 @@ def test_demo_books_an_appointment_and_records_both_sides(tmp_path):
     assert "(waits for the bot to end the call)" in done.stdout
     assert "recording: made/demo.wav" in done.stdout
     assert min(peaks(tmp_path / "made" / "demo.wav")) > SPOKEN_PEAK
+
+
+def test_demo_serves_a_page_for_the_caller_and_answers_a_client(tmp_path):
+    async def talk(url: str) -> None:
+        async with asyncio.timeout(20), AgentClient(url) as client:
+            await client.start()
+            async for event in client:
+                if isinstance(event, Transcript) and event.role == "agent":
+                    await client.end()
+
+    with started("demo", "retail", "--browser", "--port", "0", cwd=tmp_path) as demo:
+        found = read_until(demo, r"open http://localhost:(\d+)(/\S+) and press Call")
+        with urllib.request.urlopen(f"http://127.0.0.1:{found[1]}{found[2]}", timeout=LIMIT_S) as page:
+            assert page.headers["content-type"] == "text/html; charset=utf-8"
+            assert "default-src 'none'" in page.headers["content-security-policy"]
+            assert b"AudioWorkletProcessor" in page.read()
+        asyncio.run(talk(f"ws://127.0.0.1:{found[1]}/agent/ws"))
+        assert "Traceback" not in stop(demo, signal.SIGINT)
 
 
 def test_call_to_a_served_agent_is_told_and_recorded_and_sigterm_ends_the_server_in_good_order(tmp_path):

@@ -248,6 +248,14 @@ def test_right_token_opens_upgrade_and_check(loop):
             assert peer.request("GET", MEDIA, authorization=f"bearer {TOKEN}").status == 200
 
 
+def test_page_of_another_site_cannot_use_an_open_door(scene):
+    for origin, status in (("https://example.org", 403), ("http://localhost:8000", 101)):
+        with scene.peer() as peer:
+            assert peer.upgrade(MEDIA, origin=origin).status == status
+    with scene.peer() as peer:
+        assert peer.request("POST", MEDIA, origin="https://example.org").status == 403
+
+
 @pytest.mark.parametrize("method", ["GET", "POST"])
 def test_connectivity_check_answers_on_the_path_of_the_socket(scene, method):
     with scene.peer() as peer:

@@ -120,10 +120,10 @@ def test_tools_are_offered_called_and_answered(tmp_path: Path) -> None:
 def test_arguments_that_do_not_fit_never_leave(tmp_path: Path) -> None:
     async def main() -> None:
         async with desk(peer(tmp_path)) as one:
-            for arguments in ({}, {"amount": "4711"}, {"amount": None}):
+            for arguments in ({}, {"amount": "door-to-the-tasks"}, {"amount": None}):
                 result = await one.call("charge", **arguments)
                 assert (result.status, result.cause) == ("error", "arguments")
-                assert "4711" not in result.report["reason"]
+                assert "door-to-the-tasks" not in result.report["reason"]
         assert lines(tmp_path / "calls") == []
 
     asyncio.run(main())
@@ -501,10 +501,11 @@ def test_agents_tasks_are_offered_over_http_to_who_has_the_token(mode: str) -> N
                 return error.code
 
     async def main() -> None:
-        async with asyncio.timeout(LIMIT_S), http_server(free_port(), FASTAGENT_MCP_TOKEN="4711") as url:
+        right = "door-to-the-tasks"
+        async with asyncio.timeout(LIMIT_S), http_server(free_port(), FASTAGENT_MCP_TOKEN=right) as url:
             assert await asyncio.to_thread(status, url) == 401
-            assert await asyncio.to_thread(status, url, Authorization="Bearer 4712") == 401
-            token = {"Authorization": "Bearer 4711"}
+            assert await asyncio.to_thread(status, url, Authorization=f"Bearer {right}s") == 401
+            token = {"Authorization": f"Bearer {right}"}
             assert await asyncio.to_thread(status, url, Host="evil.example.com", **token) == 421
             async with (
                 httpx2.AsyncClient(headers=token, trust_env=False) as http,

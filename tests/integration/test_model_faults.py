@@ -14,8 +14,10 @@ import pytest
 
 from fastagent import AFSMState, ConversationContext, FastAgent
 from fastagent.afsm.state import StateResult
+from fastagent.call import missing_media
 from fastagent.errors import LegClosedError, LegConnectError
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LinePhase
+from fastagent.testing.fault_proxy import FaultProxy, Shape
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from tests.integration.scene import Scene, chirp, run
 
@@ -433,7 +435,7 @@ def test_stalled_model_is_noticed_by_its_silence() -> None:
         second = await scene.model.session(1)
         await talk(phone, second)
 
-    run(scenario, ping_interval_s=0.2, ping_timeout_s=0.2)
+    run(scenario, model_ping_interval_s=0.2, model_ping_timeout_s=0.2)
 
 
 # The session comes to its limit
@@ -578,7 +580,15 @@ def test_strange_event_changes_nothing(event: dict[str, Any]) -> None:
     run(scenario)
 
 
-@pytest.mark.parametrize("message", [b"", b"not json", b"[]", b"{}", b'{"type":5}', b'{"type":"x"', b"null"])
+TOO_LONG = b'{"type":"response.done","response":[' + b"{}," * (100 << 10) + b"{}]}"
+"""Would hold the loop up, were it parsed."""
+
+
+@pytest.mark.parametrize(
+    "message",
+    [b"", b"not json", b"[]", b"{}", b'{"type":5}', b'{"type":"x"', b"null", TOO_LONG],
+    ids=lambda message: message[:10].decode() + str(len(message)),
+)
 def test_message_that_is_no_event_is_counted_and_survived(message: bytes) -> None:
     async def scenario(scene: Scene) -> None:
         phone, session, _ = await scene.call()
@@ -777,3 +787,42 @@ def test_reconnect_is_quick() -> None:
         await phone.hang_up()
 
     run(scenario)
+
+
+def test_line_that_brings_no_sound_is_asked_about_and_then_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(missing_media, "LOOK_S", 0.05)
+    nothing = Shape(drop=1.0, matches=lambda text: b'"userStream.chunk"' in text)
+
+    async def scenario(scene: Scene) -> None:
+        async with FaultProxy(scene.server.audiocodes_url, to_server=nothing) as proxy:
+            phone = scene.phone()
+            await phone.connect(proxy.url)
+            await phone.initiate()
+            session = await scene.model.session(0)
+            await session.wait_until(lambda one: one.sent("response.create"), "the question")
+            assert [role for role, _ in texts(session)] == ["system"]
+            await phone.wait_ended()
+            summary = await scene.summary()
+            await phone.close()
+        assert summary.outcome == "bot"
+        assert (summary.counters["media_missing"], summary.counters["media_gone"]) == (1, 1)
+
+    run(scenario, no_media_prompt_s=0.3, no_media_limit_s=0.8)
+
+
+def test_function_that_is_called_again_and_again_is_done_once() -> None:
+    gate = Gate()
+
+    async def scenario(scene: Scene) -> None:
+        phone, first, _ = await scene.call()
+        gate.released.set()
+        for _ in range(3):
+            first.call_function("work", {"request": "please"}, call_id="call_same")
+            await first.wait_until(lambda one: one.active_response_id is None, "the end of its response")
+        one_break(first)
+        second = await scene.model.session(1)
+        second.call_function("work", {"request": "please"}, call_id="call_same")
+        await talk(phone, second)
+        assert gate.entries == 1
+
+    run(scenario, agent=gate.agent())

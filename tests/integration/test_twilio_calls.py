@@ -13,6 +13,7 @@ from fastagent.errors import LegConnectError
 from fastagent.testing.realtime_model import ModelSession
 from fastagent.testing.twilio_phone import Faults, TwilioLine, TwilioPhone
 from fastagent.testing.twilio_requests import post_form, sign
+from tests.integration.http_peer import ask, samples
 from tests.integration.scene import (
     PUBLIC_URL,
     TWILIO,
@@ -290,6 +291,20 @@ def test_agent_is_chosen_by_the_webhooks_query() -> None:
 
     agents = [FastAgent("first"), FastAgent("second", instructions="I am the second.")]
     run(scenario, agent=agents)
+
+
+def test_calls_count_under_their_carrier() -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, _ = await scene.twilio_call()
+        assert list(scene.server.service.switchboard._calls) == [
+            (f"twilio:{TWILIO_ACCOUNT}", phone.line.call_sid)
+        ]
+        await phone.hang_up()
+        await scene.summary()
+        told = samples((await ask(scene.server, "/metrics")).body)
+        assert told["fastagent_calls_total", "twilio", "none", "caller"] == 1
+
+    run(scenario, metrics="open")
 
 
 def test_a_full_house_rejects_the_caller_as_busy() -> None:

@@ -1,6 +1,8 @@
 """RFC 6455 over real sockets, frame by frame, in the order of the Autobahn cases (sections 1 to 7).
 
-Both kinds of route are held to it: one that an ASGI application serves and one whose leg is a carrier's.
+Both kinds of route are held to it: one that an ASGI application serves and one whose leg is a carrier's. The
+suite's own cases, for server and client, are the table of `test_websocket_cases.py`; here is what it leaves
+out: ASGI, calls, and the edges of our limits.
 
 Where we deviate, each with a test of its own:
 

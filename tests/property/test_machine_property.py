@@ -5,6 +5,7 @@ comparison each move is held against the graph by itself: declared for its cause
 """
 
 import asyncio
+import json
 from random import Random
 from unittest.mock import create_autospec
 
@@ -54,17 +55,34 @@ class Run:
         self.graph = Graph.from_states(
             [Scripted(plan, name, self.counter) for name in plan.states], plan.initial
         )
-        self.machine = Machine(
+        self.control = control
+        self.context = ConversationContext()
+        self.resumed = 0
+        self.is_resuming = False
+        self.asked_at = -1.0
+        self.machine = self.make_machine()
+
+    def make_machine(self) -> Machine:
+        return Machine(
             self.graph,
-            ConversationContext().task_view(),
-            control,
-            ask=lambda question: self.trace.append(("ask", question)),
+            self.context.task_view(),
+            self.control,
+            ask=self.asked,
             observer=self.moved,
             clock=self.clock,
             limits=Limits(state_timeout_s=1e9),
         )
 
+    def asked(self, question):
+        if question == self.machine.question:  # and no remark against a silence
+            self.asked_at = self.clock.now()
+        if not self.is_resuming:
+            self.trace.append(("ask", question))
+
     def moved(self, origin, to, reason):
+        if self.is_resuming:
+            assert (origin, reason) == (to, "resume")
+            return
         self.trace.append(("move", origin, to, reason))
         self.illegal += not self.is_legal(origin, to, reason)
 
@@ -94,7 +112,22 @@ class Run:
             await asyncio.sleep(0)
         raise AssertionError("the machine does not come to rest")
 
-    async def play(self, random: Random):
+    async def change_machines(self):
+        """Go on with another machine, as another process would; silences count anew, so not in one."""
+        if self.clock.now() != self.asked_at or (snapshot := self.machine.snapshot()) is None:
+            return
+        self.running.cancel()
+        await asyncio.wait([self.running])
+        self.machine = self.make_machine()
+        self.machine.resume(json.loads(json.dumps(snapshot)))
+        self.is_resuming = True
+        self.running = asyncio.create_task(self.machine.run(""))
+        await self.settle()
+        assert self.machine.snapshot() == snapshot
+        self.is_resuming = False
+        self.resumed += 1
+
+    async def play(self, random: Random, *, resumes=False):
         text = f"start word{random.randint(0, 9)}"
         self.running = asyncio.create_task(self.machine.run(text))
         self.reference.start(text)
@@ -102,6 +135,8 @@ class Run:
         for _ in range(STIMULI_PER_RUN):
             if self.running.done():
                 break
+            if resumes and random.random() < 0.3:
+                await self.change_machines()
             self.stimulate(random)
             await self.settle()
             until = self.clock.now() + (random.randint(0, 30) if random.random() < 0.4 else 0)
@@ -163,6 +198,24 @@ def test_a_hundred_thousand_random_steps_are_those_of_the_reference(caplog):
     assert steps >= STEPS
     assert runs > 500
     assert refused > 1_000
+
+
+def test_runs_that_change_processes_at_any_question_go_on_as_if_they_had_not(caplog):
+    caplog.set_level("ERROR")
+
+    async def walk() -> int:
+        control = create_autospec(CallControl, instance=True)
+        control.call_id = "call"
+        resumed = 0
+        for seed in range(SEED, SEED + 400):
+            run = Run(make_plan(seed), control)
+            await run.play(Random(seed), resumes=True)
+            assert run.trace == run.reference.trace, f"seed {seed}"
+            assert run.illegal == 0, f"seed {seed}"
+            resumed += run.resumed
+        return resumed
+
+    assert asyncio.run(walk()) > 1_000
 
 
 def test_the_reference_would_see_a_move_that_ignores_its_guard(monkeypatch, caplog):

@@ -8,8 +8,10 @@ import pytest
 import fastagent
 import fastagent.afsm
 import fastagent.agent
+import fastagent.client
 import fastagent.context
 import fastagent.examples.appointment
+import fastagent.sessions
 import fastagent.tools
 
 
@@ -39,6 +41,23 @@ import fastagent.tools
         ),
         (fastagent.agent, {"AgentSession", "FastAgent", "FunctionOutcome", "Task", "Transition"}),
         (
+            fastagent.client,
+            {
+                "AgentClient",
+                "AudioResponse",
+                "CallerSpeech",
+                "ClientEvent",
+                "ErrorNotice",
+                "Interruption",
+                "Metadata",
+                "SessionEnded",
+                "SessionStarted",
+                "StateTransition",
+                "Transcript",
+                "UnknownMessage",
+            },
+        ),
+        (
             fastagent.context,
             {"DEFAULT_MAX_HISTORY", "MAX_FACTS", "MAX_UTTERANCE_CHARS", "ConversationContext", "Utterance"},
         ),
@@ -56,6 +75,24 @@ import fastagent.tools
                 "ToolCall",
                 "Transition",
                 "tool",
+            },
+        ),
+        (
+            fastagent.sessions,
+            {
+                "CallerMemory",
+                "KeeperLimits",
+                "Lease",
+                "MemoryStore",
+                "SessionKeeper",
+                "SessionPage",
+                "SessionRecord",
+                "SessionStore",
+                "SqliteStore",
+                "StoreHealth",
+                "TranscriptLine",
+                "make_store",
+                "open_store",
             },
         ),
         (fastagent.examples.appointment, {"Appointment", "Calendar", "agent", "appointment_agent"}),

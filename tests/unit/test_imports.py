@@ -194,7 +194,7 @@ def test_only_settings_and_the_command_read_the_environment(path):
 
 
 def test_settings_are_what_reads_the_environment():
-    assert reads_environment(PACKAGE / "settings.py")
+    assert reads_environment(PACKAGE / "settings" / "sources.py")
 
 
 @pytest.mark.parametrize(

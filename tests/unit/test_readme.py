@@ -1,4 +1,4 @@
-"""The README's example: it runs as printed, and its agent takes an order."""
+"""The README's examples: they run as printed. Its agent takes an order."""
 
 import asyncio
 import json
@@ -12,10 +12,11 @@ from fastagent.afsm import CallControl
 README = Path(__file__).parents[2] / "README.md"
 
 
-def example() -> dict[str, Any]:
-    (code,) = re.findall(
+def example(number: int = 0) -> dict[str, Any]:
+    """What the code defines: first the agent, then the client."""
+    code = re.findall(
         r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
+    )[number]
     names: dict[str, Any] = {"__name__": "pizza"}
     exec(compile(code, str(README), "exec"), names)
     return names

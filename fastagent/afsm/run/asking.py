@@ -62,7 +62,7 @@ class Asking:
         standing.question = question = f"{lead} {question}".strip()
         self._timers.asked()
         self._engine.asked()
-        self._record.add_asked(question, is_redacted=self._is_redacted)
+        self._record.add_asked(question, is_redacted=self.is_redacted)
         self._ask(question)
 
     def deliver(self, mail: Mail) -> bool:
@@ -73,14 +73,20 @@ class Asking:
             self._supervisor.see(mail)
         elif self._mailbox.is_full:
             return False
-        elif not self._supervisor.see(mail):
+        elif self._supervisor.see(mail):
+            self.note(mail)  # nobody else reads it
+        else:
             self._mailbox.put(mail)
         self._mailbox.wake()
         return True
 
+    def hear(self, text: str) -> None:
+        """The caller was heard to say this; an answer made of it comes by itself."""
+        self._supervisor.hear(text, is_redacted=self.is_redacted)
+
     def note(self, mail: Mail) -> None:
         """Record what is read now."""
-        self._record.add_input(mail, is_redacted=self._is_redacted)
+        self._record.add_input(mail, is_redacted=self.is_redacted)
 
     async def next_mail(self) -> Mail:
         """Wait for an answer, an event or a timer.
@@ -125,6 +131,7 @@ class Asking:
         return mail
 
     @property
-    def _is_redacted(self) -> bool:
+    def is_redacted(self) -> bool:
+        """The open question, or its answer, must stay out of records."""
         policy = self._graph.specs[self._standing.state].voice
         return self._engine.asks_redacted or (policy is not None and policy.redaction != "none")

@@ -49,6 +49,10 @@ class Decider:
         self.state, self._keys = state, ""
         self.engine.enter()
 
+    def asked(self) -> None:
+        """The caller is asked: keys of an entry that was not finished are forgotten."""
+        self._keys = ""
+
     async def decide(self, mail: Mail) -> Verdict | None:
         """Give what comes of an answer or event; None: nothing, the question stays open.
 

@@ -1,6 +1,6 @@
 """Digressions: the ways back from states that were entered in between."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from fastagent.afsm.graph import Graph
@@ -40,6 +40,15 @@ class Digressions:
     def depth(self) -> int:
         """How many are open."""
         return len(self._ways_back)
+
+    @property
+    def ways_back(self) -> tuple[WayBack, ...]:
+        """Those that are open, the innermost last."""
+        return tuple(self._ways_back)
+
+    def restore(self, ways_back: Iterable[WayBack]) -> None:
+        """Go on within these."""
+        self._ways_back = list(ways_back)
 
     def entered_by(self, scope: Scope, state: str) -> str:
         """Name the digression that an answer leads into; empty for none."""

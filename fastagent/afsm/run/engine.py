@@ -101,6 +101,25 @@ class Engine:
             return False
         return parse_yes_no(text) is True and self._heard.contradicts_yes()
 
+    @property
+    def misses(self) -> int:
+        """Answers in a row that led nowhere."""
+        return self._misses
+
+    def question_anew(self, name: str) -> str:
+        """What a state asks for that goes on without the words it asked last."""
+        slots = self._graph.slots[name]
+        if not slots:
+            return self._words(self._graph.specs[name])
+        step = self._book.step(slots)
+        self.asks_redacted = step.asks_redacted
+        return step.say
+
+    def restore(self, position: BookPosition, misses: int) -> None:
+        """Go on in a state that was entered before."""
+        self.come_back(position)
+        self._misses = misses
+
     def come_back(self, position: BookPosition) -> None:
         """The state was entered again to go on at this question."""
         self._book.position = position

@@ -35,7 +35,7 @@ that never awaits holds everything up, which nothing can end; the `watchdog` nam
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from fastagent.afsm.graph import Graph
@@ -62,6 +62,16 @@ from fastagent.afsm.run.passage import Passage, Reason
 from fastagent.afsm.run.proposal import Reasoner
 from fastagent.afsm.run.run_record import Recorder, Refusal, RunRecord
 from fastagent.afsm.run.slot_book import SlotBook
+from fastagent.afsm.run.snapshot import (
+    SNAPSHOT_VERSION,
+    position_in,
+    position_of,
+    said_back_in,
+    typed_values,
+    values_of,
+    way_back_in,
+    way_back_of,
+)
 from fastagent.afsm.run.standing import Standing
 from fastagent.afsm.run.supervisor import SupervisorRegion
 from fastagent.afsm.run.timers import Timers
@@ -71,7 +81,7 @@ from fastagent.afsm.spec import Event
 from fastagent.afsm.state import CallControl, EffectRunner
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext
-from fastagent.errors import AgentError
+from fastagent.errors import AgentError, ConfigurationError
 
 __all__ = [
     "RECORDING_REFUSED",
@@ -86,6 +96,8 @@ __all__ = [
     "Refusal",
 ]
 
+SAY_ONCE_MORE = "Let us go on. Could you say that once more?"
+"""Instead of a question that must not be written down."""
 STEPS_BEFORE_YIELD = 8
 """Steps in a row after which other tasks get the loop, whether or not a state awaited anything."""
 
@@ -192,6 +204,7 @@ class Machine:
             ask,
         )
         self._steps = 0
+        self._resumed: Mapping[str, Any] | None = None
         self._carried = ""
         """Closing words of a digression, to be said before the next question."""
 
@@ -261,6 +274,10 @@ class Machine:
         """
         return self._asking.deliver(Mail(Event(event), text))
 
+    def hear(self, text: str) -> None:
+        """Show the watches what the caller was heard to say; an answer made of it comes by `post`."""
+        self._asking.hear(text)
+
     def note_activity(self) -> None:
         """The caller or the bot is heard: the silence ladder begins anew."""
         self._timers.note_activity()
@@ -270,11 +287,18 @@ class Machine:
         """What was not accepted since the last call, told so that a model can do better."""
         return self._record.take_refusals()
 
-    async def run(self, input_text: str) -> Outcome:
-        """Walk from the initial state to an end. Raises nothing but the cancellation of its own task."""
+    async def run(self, input_text: str, *, is_heard: bool | None = None) -> Outcome:
+        """Walk from the initial state to an end. Raises nothing but the cancellation of its own task.
+
+        Args:
+            is_heard: whether the caller was heard to say what a watch listens for, as the record of the run
+                tells; None looks into the transcript.
+        """
+        if is_heard is None:
+            is_heard = self._supervisor.knows(self._heard_last())
         watched = process_watchdog.begin(self._control.call_id, lambda: self.state)
         try:
-            say = await self._walk(input_text)
+            say = await self._walk(input_text, is_heard)
             return Outcome("done", say, self.result(), self.state)
         except RunEnded as ended:
             say = ended.say
@@ -299,6 +323,48 @@ class Machine:
             self._line.apply(None)
         return Outcome("failed", say, self._result_or_nothing(), self.state)
 
+    def snapshot(self) -> dict[str, Any] | None:
+        """Give the run at rest as JSON values; None while it is at work.
+
+        Facts and profile belong to the call, and are not part of it.
+        """
+        if not self.is_waiting:
+            return None
+        graph, standing, book = self._graph, self._standing, self._book
+        secret = graph.redacted
+        hides_question = self._asking.is_redacted
+        said_back = standing.said_back
+        return {
+            "version": SNAPSHOT_VERSION,
+            "graph": graph.content_hash,
+            "state": standing.state,
+            "question": "" if hides_question else standing.open_question,
+            "said_back": None
+            if said_back is None
+            else {"state": said_back.state, "slots": list(said_back.slots)},
+            "slots": values_of(graph, self.context.slots),
+            "arguments": values_of(graph, book.arguments),
+            "pending": values_of(graph, book.pending),
+            "unchecked": list(book.unchecked),
+            "position": position_of(book.position, without=secret),
+            "misses": self._engine.misses,
+            "ways_back": [way_back_of(one, without=secret) for one in self._digressions.ways_back],
+            "time_left_s": self._timers.time_left_s,
+            "watches": self._supervisor.counts,
+            "scratchpads": self._passage.scratchpads,
+            "task_facts": list(self.context.task_facts),
+        }
+
+    def resume(self, snapshot: Mapping[str, Any]) -> None:
+        """Have `run` go on where another machine's `snapshot` was taken, instead of at the beginning.
+
+        Raises:
+            ConfigurationError: it is of another graph, or of another version of this package.
+        """
+        if snapshot.get("version") != SNAPSHOT_VERSION or snapshot.get("graph") != self.version:
+            raise ConfigurationError("the snapshot is of another graph or version")
+        self._resumed = snapshot
+
     def result(self) -> dict[str, Any]:
         """Facts and slots of the run as plain JSON values; a slot hides a fact of the same name.
 
@@ -313,16 +379,20 @@ class Machine:
         except AgentError:
             return {}
 
+    def _heard_last(self) -> str:
+        said = (one.text for one in reversed(self.context.history) if one.speaker == "caller")
+        return next(said, "")
+
     # Walking
 
-    async def _walk(self, input_text: str) -> str:
+    async def _walk(self, input_text: str, is_heard: bool) -> str:
         reason: Reason = "start"
         steps = 0
-        mail = Mail(Event.INPUT, input_text)
-        self._book.begin()
-        self._asking.note(mail)
-        self._passage.begin()
-        self._supervisor.see(mail)
+        mail = Mail(Event.INPUT, input_text, is_heard=is_heard)
+        if self._resumed is not None:
+            reason, mail = "answer", await self._go_on(self._resumed)
+        else:
+            self._begin(mail)
         while True:
             steps += 1
             if _is_cancelled():  # a state may have swallowed it
@@ -354,11 +424,44 @@ class Machine:
             reason = "continue"
             if verdict.say:
                 lead, self._carried = self._carried, ""
+                self._decider.asked()
                 self._asking.put(verdict.say, lead)
                 mail = await self._asking.next_mail()
                 reason, steps = "answer", 0
             else:
                 mail = Mail(Event.INPUT, mail.text, is_fresh=False)
+
+    def _begin(self, mail: Mail) -> None:
+        self._book.begin()
+        self._asking.note(mail)
+        self._passage.begin()
+        self._supervisor.see(mail)
+
+    async def _go_on(self, snapshot: Mapping[str, Any]) -> Mail:
+        """Stand where the snapshot was taken, and ask what was open there."""
+        context, graph = self.context, self._graph
+        context.slots.clear()
+        context.slots.update(typed_values(graph, snapshot["slots"]))
+        self._book.restore(
+            arguments=snapshot["arguments"],
+            pending=typed_values(graph, snapshot["pending"]),
+            unchecked=snapshot["unchecked"],
+        )
+        facts = context.facts
+        for name in snapshot["task_facts"]:
+            if name in facts:
+                context.add_salient_fact(name, facts[name])
+        self._passage.resume(snapshot["state"], snapshot["scratchpads"])
+        self._digressions.restore(way_back_in(one) for one in snapshot["ways_back"])
+        self._supervisor.counts = snapshot["watches"]
+        self._engine.restore(position_in(snapshot["position"]), snapshot["misses"])
+        self._timers.time_left_s = snapshot["time_left_s"]
+        self._standing.said_back = said_back_in(snapshot["said_back"])
+        question = snapshot["question"]
+        if not question and self.state in graph.run_by_engine:
+            question = self._engine.question_anew(self.state)
+        self._asking.put(question or SAY_ONCE_MORE)
+        return await self._asking.next_mail()
 
 
 def _is_cancelled() -> bool:

@@ -25,6 +25,8 @@ class Mail:
     keys: str = field(default="", repr=False)
     is_contradicted: bool | None = None
     """Of a "yes": the caller was heard not to say it; None when nobody has looked."""
+    is_heard: bool = False
+    """Of the first input: the caller was heard to say it before the run began."""
 
 
 class Mailbox:

@@ -1,6 +1,6 @@
 """Passage: takes a run from state to state, and keeps what leads back."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 from fastagent.afsm.graph import Graph
@@ -63,6 +63,20 @@ class Passage:
     def begin(self) -> None:
         """Enter the initial state."""
         self._enter(self._standing.state, "", "start")
+
+    @property
+    def scratchpads(self) -> dict[str, list[str]]:
+        """The notes of the states that were entered, where there are any."""
+        return {name: list(state.scratchpad) for name, state in self._states.items() if state.scratchpad}
+
+    def resume(self, state: str, scratchpads: Mapping[str, list[str]]) -> None:
+        """Stand in a state again that was entered in another process."""
+        for name, notes in scratchpads.items():
+            if name in self._graph.states:
+                bound = self._graph.states[name].bound_to(self._control, self._effects)
+                bound.scratchpad = notes
+                self._states[name] = bound
+        self._enter(state, state, "resume")
 
     def move(self, verdict: Verdict, reason: Reason) -> None:
         """Make a move that was decided.

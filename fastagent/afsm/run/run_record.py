@@ -65,6 +65,8 @@ class RunRecord:
             }
             if mail.is_contradicted:
                 data["is_contradicted"] = True
+            if mail.is_heard:
+                data["is_heard"] = True
             self._recorder.record("input", data)
 
     def add_asked(self, text: str, *, is_redacted: bool) -> None:

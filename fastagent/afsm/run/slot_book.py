@@ -121,6 +121,23 @@ class SlotBook:
         self._open, self._is_confirming = position.open, position.is_confirming
         self._attempts, self._implicit = position.attempts, list(position.implicit)
 
+    @property
+    def pending(self) -> dict[str, Any]:
+        """Valid values that wait for their confirmation (a copy)."""
+        return dict(self._pending)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The slots that still hold what the model passed along."""
+        return tuple(name for name, value in self._raw.items() if self._values.get(name) is value)
+
+    def restore(
+        self, *, arguments: Mapping[str, Any], pending: Mapping[str, Any], unchecked: Iterable[str]
+    ) -> None:
+        """Go on as another book left off, whose values stand in the slots."""
+        self.arguments, self._pending = dict(arguments), dict(pending)
+        self._raw = {name: self._values[name] for name in unchecked if name in self._values}
+
     def left(self) -> None:
         """The state was left: no question of it is open any more."""
         self.position = BookPosition()

@@ -24,7 +24,7 @@ from typing import Any
 
 from fastagent.afsm.place import place_of_frame
 
-__all__ = ["DEFAULT_HOLD_LIMIT_S", "Watchdog", "WatchedRun", "process_watchdog"]
+__all__ = ["DEFAULT_HOLD_LIMIT_S", "Watchdog", "WatchedRun", "authors_frame", "process_watchdog"]
 
 DEFAULT_HOLD_LIMIT_S = 0.25
 LOOKS_PER_LIMIT = 5
@@ -74,7 +74,28 @@ class Watchdog:
         self._lock = threading.Lock()
         self._has_runs = threading.Event()
         self._loops: dict[asyncio.AbstractEventLoop, _Loop] = {}
+        self._left: set[asyncio.AbstractEventLoop] = set()
+        """Loops that another watches, who asks here for the run at work."""
         self._thread: threading.Thread | None = None
+
+    def leave(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Another watches this loop: note its runs and look at it no more."""
+        with self._lock:
+            self._left.add(loop)
+
+    def take_back(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The other watches it no longer."""
+        with self._lock:
+            self._left.discard(loop)
+
+    def holder(self, loop: asyncio.AbstractEventLoop) -> WatchedRun | None:
+        """The run at work on a loop, if one is; for whoever found the loop held, from any thread."""
+        task = asyncio.current_task(loop)
+        with self._lock:
+            watched = self._loops.get(loop)
+            run = None if task is None or watched is None else watched.runs.get(task)
+            self.holds += run is not None
+        return run
 
     def begin(self, call_id: str, state: Callable[[], str]) -> WatchedRun | None:
         """Watch a run, in whose task this is called; None outside of a task."""
@@ -117,7 +138,7 @@ class Watchdog:
             self._has_runs.wait()
             time.sleep(self._hold_limit_s / LOOKS_PER_LIMIT)
             with self._lock:
-                loops = list(self._loops.values())
+                loops = [one for one in self._loops.values() if one.loop not in self._left]
             for watched in loops:
                 self._look(watched)
 
@@ -147,11 +168,11 @@ class Watchdog:
             run.call_id,
             run.state(),
             round(1000 * self._hold_limit_s),
-            place_of_frame(_authors(frame)),
+            place_of_frame(authors_frame(frame)),
         )
 
 
-def _authors(frame: FrameType) -> FrameType:
+def authors_frame(frame: FrameType) -> FrameType:
     """The innermost frame outside of libraries: ``time.sleep`` is not to blame."""
     found: FrameType | None = frame
     while found is not None and found.f_code.co_filename.startswith(LIBRARIES):

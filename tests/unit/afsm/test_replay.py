@@ -12,7 +12,7 @@ from fastagent.afsm.replay import _SilentControl, replay, runs_of
 from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.run.machine import Machine
 from fastagent.afsm.run.proposal import Proposal, ProposalError
-from fastagent.afsm.spec import Event, SilenceStep
+from fastagent.afsm.spec import Event, SilenceStep, WatchSpec, WatchStep
 from fastagent.afsm.state import AFSMState
 from fastagent.context import ConversationContext
 from fastagent.errors import EffectFailedError
@@ -107,6 +107,8 @@ async def recorded(
                 break
         if isinstance(step, Event):
             machine.signal(step)
+        elif isinstance(step, tuple):
+            machine.hear(*step)
         elif isinstance(step, str):
             machine.post(step)
         else:
@@ -143,6 +145,25 @@ def test_the_same_states_and_effects_and_nothing_is_done(script):
     assert found.states[-1] == "end"
     assert found.compared >= len(found.states)
     assert bank.moved == moved
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        ["hello", ("stop it now",)],
+        ["hello", ("all fine",), "stop it"],
+        ["hello", ("stop it",), "stop it now"],
+    ],
+)
+def test_what_a_watch_heard_leads_there_again(script):
+    def graph():
+        watch = WatchSpec("stop", (WatchStep(next_state="end"),), words=("stop it",))
+        return Graph.from_states([Ask(), Confirm(Bank()), End()], "ask", supervisor=(watch,))
+
+    entries = asyncio.run(recorded(graph(), script))
+    found = replayed(entries, graph())
+    assert (found.status, found.divergence, found.reason) == ("same", None, "")
+    assert found.states == ("ask", "end")
 
 
 def test_a_failed_effect_fails_again():

@@ -163,3 +163,25 @@ async def test_machine_is_watched_while_it_runs(seen, monkeypatch):
     assert seen.lines[0].startswith("call call-2: state 'loop' holds")
     assert "4711" not in seen.lines[0]
     assert not watchdog._loops
+
+
+async def test_loop_that_another_watches_is_left_to_it_who_is_told_the_run(seen):
+    watchdog = Watchdog(0.02)
+    loop = asyncio.get_running_loop()
+    watchdog.leave(loop)
+    run = watchdog.begin("call-1", lambda: "count")
+    try:
+        assert watchdog.holder(loop) is run
+        assert watchdog.holds == 1
+        for watched in list(watchdog._loops.values()):
+            assert watched.loop in watchdog._left
+    finally:
+        watchdog.end(run)
+    assert watchdog.holder(loop) is None
+    watchdog.take_back(loop)
+
+    async def hold():
+        spin_until(seen)
+
+    await run_of(watchdog, hold)
+    assert len(seen.lines) == 1

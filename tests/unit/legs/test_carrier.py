@@ -21,6 +21,8 @@ class Codec:
         self.answers: list[bytes] = []
 
     def receive(self, data: bytes) -> list[Any]:
+        if data.startswith(b"bad and answered"):
+            self.answers.append(b"why")
         if data.startswith(b"bad"):
             raise MalformedMessageError("carrier", "not parsable")
         self.answers.append(b"ack " + data)
@@ -29,6 +31,8 @@ class Codec:
     def messages_to_send(self) -> list[bytes]:
         answers, self.answers = self.answers, []
         return answers
+
+    may_close = False
 
     def send(self, command: Any) -> list[bytes]:
         return [b"one", b"two"]
@@ -121,6 +125,19 @@ def test_bad_messages_are_counted_and_close_at_the_limit(caplog):
     assert scene.counters == {"carrier_malformed": 5}
     assert len(caplog.records) == 3
     assert "secret" not in caplog.text
+
+
+def test_answer_to_a_bad_message_goes_out_before_the_socket_closes():
+    scene = Scene(limit=1)
+    scene.socket.on_message(b"bad and answered", True)
+    assert scene.story == [b"why", (1008, "too many malformed messages")]
+
+
+def test_socket_closes_behind_the_last_word_of_a_session():
+    scene = Scene()
+    cast(Any, scene.socket.codec).may_close = True
+    scene.socket.send(HangUp("over"))
+    assert scene.story == [b"one", b"two", (1000, "session over")]
 
 
 def test_good_message_between_bad_ones_is_read():

@@ -61,10 +61,17 @@ class Scene:
         return line
 
     def look(self, at_s: float) -> None:
-        """The timer fires."""
-        self.clock.now = 1000.0 + at_s
+        """The timer fires, in time."""
+        self.clock.now = self.watch._due = 1000.0 + at_s
         if self.watch._timer is not None:
             self.watch._timer.cancel()
+        self.watch._run()
+
+    def look_late(self, at_s: float) -> None:
+        """The timer fires long after it should have."""
+        self.clock.now = 1000.0 + at_s
+        assert self.watch._timer is not None
+        self.watch._timer.cancel()
         self.watch._run()
 
 
@@ -170,5 +177,36 @@ def test_leg_added_twice_is_watched_once(scene):
         scene.look(2.0 + CLOSE_LIMIT_S)
         assert len(line.ends) == 1
         scene.watch.close()
+
+    in_loop(body)
+
+
+def test_our_own_stall_is_not_held_against_the_peers(scene):
+    def body():
+        line = scene.add(Line())
+        scene.look(INTERVAL_S + 1)
+        assert line.pings == 1
+        # The loop stands still for a minute; the pong lies in the kernel's buffer meanwhile.
+        scene.look_late(INTERVAL_S + 61)
+        assert line.ends == []
+        assert scene.counters == {"watch_late": 1}
+        line.ping_sent_at, line.last_received = 0.0, scene.clock.now
+        scene.look(INTERVAL_S + 62)
+        assert line.ends == []
+
+    in_loop(body)
+
+
+def test_peer_that_owes_something_is_cut_although_it_answers_pings(scene):
+    def body():
+        line = Line()
+        line.clock = scene.clock
+        stuck_at_s = 1005.0
+        scene.watch.add(cast(Leg, line), is_stuck=lambda now: now > stuck_at_s)
+        scene.look(5.0)
+        assert line.ends == []
+        scene.look(6.0)
+        assert [code for code, _ in line.ends] == [1006]
+        assert scene.counters == {"legs_without_events": 1}
 
     in_loop(body)

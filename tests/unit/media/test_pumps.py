@@ -17,6 +17,7 @@ from fastagent.audio.formats import (
 from fastagent.errors import UnsupportedMediaError
 from fastagent.media.pumps import MODEL_FORMATS, MediaPlan, build_downlink, build_uplink, plan_media
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA, AudioCodesCodec
+from fastagent.wire.envelope import MediaEnvelope
 from fastagent.wire.events import MediaOffer
 from fastagent.wire.openai_realtime import APPEND_TEMPLATE, AUDIO_MEDIA
 
@@ -134,3 +135,20 @@ def test_the_downlink_holds_back_what_exceeds_the_lead_and_drops_what_exceeds_th
 
 def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
+
+
+@pytest.mark.parametrize("fields", [(), (("who",),), (("who",), ("when",))])
+def test_uplink_looks_at_what_must_be_said_and_at_the_count_behind_the_declared_fields(fields):
+    media = MediaEnvelope(
+        ("type",), ("audio",), ("data",), fields, expected=(("format",), "audio/x"), sequence=("n",)
+    )
+    pump = build_uplink(MediaPlan(RAW["pcm24"], PCM16_24K), media, APPEND_TEMPLATE, backlog_ms=100)
+    said = {"type": "audio", "who": "audio/y", "when": 9, "format": "audio/x", "data": "AAAA", "n": 1}
+    assert pump.feed(json.dumps(said).encode())
+    assert pump.feed(json.dumps(said | {"n": 3}).encode())
+    with pytest.raises(LookupError):
+        pump.feed(json.dumps(said | {"format": "audio/y", "who": "audio/x", "n": 4}).encode())
+    assert (pump.messages, pump.gaps, pump.repeats) == (2, 1, 0)
+    # What was left to the codec is not missing.
+    assert pump.feed(json.dumps(said | {"n": 5}).encode())
+    assert (pump.messages, pump.gaps, pump.repeats) == (3, 1, 0)

@@ -255,7 +255,7 @@ NUMBERED = EnvelopeSpec(("type",), ("userStream.chunk",), ("audioChunk",), (("pa
 
 def numbered(*numbers: object, **options: int) -> Uplink:
     """A pump that was given messages of these numbers."""
-    pump = Uplink(NUMBERED, "mulaw", 8000, "mulaw", 8000, PREFIX, SUFFIX, **{"number_field": 1, **options})
+    pump = Uplink(NUMBERED, "mulaw", 8000, "mulaw", 8000, PREFIX, SUFFIX, **{"sequence_field": 1, **options})
     for number in numbers:
         assert audio_of(pump.feed(said(b"\xff" * 8, chunk=number))) == b"\xff" * 8
     return pump
@@ -303,11 +303,11 @@ def test_messages_without_audio_have_numbers_and_other_messages_none():
 
 
 def test_numbers_are_followed_only_where_one_is_declared():
-    pump = numbered("1", "5", "5", number_field=-1)
+    pump = numbered("1", "5", "5", sequence_field=-1)
     assert (pump.gaps, pump.repeats) == (0, 0)
     for field in (-2, 2):
-        with pytest.raises(ValueError, match="fields"):
-            numbered(number_field=field)
+        with pytest.raises(ValueError, match="field"):
+            numbered(sequence_field=field)
 
 
 def test_messages_are_own_copies():
@@ -647,3 +647,92 @@ def test_audio_of_our_own_is_queued_behind_the_rest():
     assert drained(pump, 1.1).endswith(b"\x11" * 800)
     with pytest.raises(ValueError, match="whole samples"):
         downlink("pcm16", 8000, "pcm16", 8000).insert(b"abc", 1.0)
+
+
+# What a message must say, and its count
+
+
+STRICT = EnvelopeSpec(("type",), ("audio",), ("p", "data"), (("p", "format"), ("p", "n")))
+
+
+def strict(**options: int) -> Uplink:
+    return Uplink(
+        STRICT, "pcm16", 8000, "pcm16", 8000, PREFIX, SUFFIX, expected_field=0, expected=b"a/b", **options
+    )
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b'{"data":"AAAA","format":"a/b"}',
+        b'{"format":"a/b","data":"AAAA"}',
+        b'{"format":"a\\/b","data":"AAAA"}',
+        b'{"format":"\\u0061/b","data":"AAAA"}',
+        b'{"format":"a/b","data":""}',
+    ],
+)
+def test_message_that_says_what_it_must_is_taken(payload):
+    pump = strict()
+    pump.feed(b'{"p":' + payload + b',"type":"audio"}')
+    assert pump.messages == 1
+
+
+@pytest.mark.parametrize(
+    "format",
+    [
+        b'"a/c"',
+        b'"a/b "',
+        b'"A/b"',
+        b'"a/"',
+        b'""',
+        b"null",
+        b"5",
+        b"{}",
+        b'["a/b"]',
+        b'"\\ud800"',
+        b'"a\\/c"',
+    ],
+)
+def test_message_that_says_something_else_is_the_slow_paths(format):
+    pump = strict()
+    for message in (
+        b'{"type":"audio","p":{"format":' + format + b',"data":"AAAA"}}',
+        b'{"type":"audio","p":{"format":' + format + b',"data":""}}',
+        b'{"type":"audio","p":{"data":"AAAA"}}',
+    ):
+        with pytest.raises(LookupError):
+            pump.feed(message)
+    assert (pump.messages, pump.samples_in) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gaps", "repeats"),
+    [
+        ("0 1 2 3", 0, 0),
+        ("7 8 9", 0, 0),
+        ("0 2 3 9", 2, 0),
+        ("0 1 1 2", 0, 1),
+        ("5 3 4 6", 0, 2),
+        ('null "x" 1.5 -1 1e3 true {} [] 9999999999999999', 0, 0),
+        ("1 null 2", 0, 0),
+    ],
+)
+def test_gaps_and_repeats_of_the_count_are_counted(numbers, gaps, repeats):
+    pump = strict(sequence_field=1)
+    for number in numbers.split():
+        pump.feed(b'{"type":"audio","p":{"format":"a/b","n":' + number.encode() + b',"data":"AAAA"}}')
+    assert (pump.gaps, pump.repeats) == (gaps, repeats)
+
+
+def test_count_may_begin_anew_after_a_reset():
+    pump = strict(sequence_field=1)
+    for number in (b"5", b"0"):
+        pump.reset()
+        pump.feed(b'{"type":"audio","p":{"format":"a/b","n":' + number + b',"data":"AAAA"}}')
+    assert (pump.gaps, pump.repeats) == (0, 0)
+
+
+@pytest.mark.parametrize("options", [{"expected_field": 1}, {"sequence_field": 1}, {"sequence_field": -2}])
+def test_field_that_is_not_declared_is_refused(options):
+    with pytest.raises(ValueError, match="field"):
+        uplink(**options)

@@ -16,9 +16,10 @@ from fastagent.audio import wav
 from fastagent.audio.clip_files import ClipLimits
 from fastagent.audio.formats import MULAW_8K, PCM16_8K, PCM16_24K, AudioFormat
 from fastagent.errors import PlaybackRefusedError
-from fastagent.server.auth import BearerTokens
+from fastagent.server.auth import Doorkeeper
 from fastagent.server.clip_library import ClipLibrary
 from fastagent.server.playback import REQUEST_BYTES_MAX, UPLOADS_AT_ONCE_MAX, playback_routes
+from fastagent.settings import Settings
 from fastagent.stats import Counters
 
 TOKEN = "correct-token-0123"
@@ -74,7 +75,8 @@ class House:
         self.calls = calls
         self.counters = Counters()
         self.clips = options.pop("clips", None) or ClipLibrary()
-        routes = playback_routes(self.calls.get, self.clips, BearerTokens(tokens), self.counters, **options)
+        doors = Doorkeeper(Settings(audiocodes_tokens=tuple(tokens)), self.counters)
+        routes = playback_routes(self.calls.get, self.clips, doors, self.counters, **options)
         self.app = Starlette(routes=routes)
 
     async def ask(
@@ -252,7 +254,7 @@ def test_without_a_token_nothing_is_said_about_sessions(call, header):
             assert answer.is_problem(401, "unauthorized")
             assert answer.headers["www-authenticate"] == "Bearer"
     assert (call.played, call.stops) == ([], 0)
-    assert house.counters["http_unauthorized"] == 4
+    assert sum(n for name, n in house.counters.items() if name.startswith("auth_refused_")) == 4
 
 
 def test_with_a_token_all_is_open(call):

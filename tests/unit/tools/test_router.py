@@ -9,7 +9,7 @@ import pytest
 
 from fastagent.afsm import AFSMState, CallControl, Limits
 from fastagent.agent import FastAgent, Task, Transition
-from fastagent.tools import router
+from fastagent.tools import reports, talk
 
 pytestmark = pytest.mark.anyio
 
@@ -192,7 +192,7 @@ async def test_failure_of_a_state_is_reported_and_leaves_the_session_usable():
 
     bench = Bench(Task("pay", "", None, [Broken(), end()], "ask"), ask_task())
     report = await bench.call("pay")
-    assert (report["status"], report["say"]) == ("failed", router.SAY_FAILED)
+    assert (report["status"], report["say"]) == ("failed", reports.SAY_FAILED)
     assert "result" not in report
     assert bench.session.results == [{"task": "pay", "status": "failed", "result": {}}]
     assert (await bench.call("book"))["status"] == "needs_input"
@@ -286,7 +286,7 @@ async def test_cancelled_function_call_is_not_run_again():
 
 
 async def test_outputs_are_kept_for_a_bounded_number_of_calls(monkeypatch):
-    monkeypatch.setattr(router, "MAX_FUNCTION_CALLS", 2)
+    monkeypatch.setattr(talk, "MAX_FUNCTION_CALLS", 2)
     gate = Gate()
     bench = Bench(gate_task(gate))
     waiting = asyncio.create_task(bench.raw("waits", "fetch", "{}"))
@@ -303,7 +303,7 @@ async def test_outputs_are_kept_for_a_bounded_number_of_calls(monkeypatch):
 
 
 async def test_more_calls_at_once_than_can_be_kept_are_refused(monkeypatch):
-    monkeypatch.setattr(router, "MAX_FUNCTION_CALLS", 1)
+    monkeypatch.setattr(talk, "MAX_FUNCTION_CALLS", 1)
     gate = Gate()
     bench = Bench(gate_task(gate))
     waiting = asyncio.create_task(bench.raw("waits", "fetch", "{}"))
@@ -317,7 +317,7 @@ async def test_cancelling_a_waiting_task_ends_it():
     bench = Bench(ask_task())
     await bench.call("book", day="monday")
     report = await bench.call("task_cancel", task="book")
-    assert report == {"status": "cancelled", "task": "book", "say": router.SAY_CANCELLED}
+    assert report == {"status": "cancelled", "task": "book", "say": reports.SAY_CANCELLED}
     assert bench.session.background == set()
     assert bench.session.results == [{"task": "book", "status": "cancelled", "result": {"day": "monday"}}]
     assert (await bench.call("task_reply", task="book", answer="x"))["status"] == "error"
@@ -411,7 +411,7 @@ async def test_end_call_says_goodbye_and_hangs_up():
     assert await bench.call("end_call", reason="finished") == {
         "status": "done",
         "task": "end_call",
-        "say": router.SAY_GOODBYE,
+        "say": reports.SAY_GOODBYE,
     }
     bench.control.hang_up.assert_called_once_with("finished")
 
@@ -419,7 +419,7 @@ async def test_end_call_says_goodbye_and_hangs_up():
 async def test_transfer_goes_to_the_configured_target():
     bench = Bench(transfer_target="tel:+1555")
     report = await bench.call("transfer_call", reason="wants a person")
-    assert (report["status"], report["say"]) == ("done", router.SAY_TRANSFER)
+    assert (report["status"], report["say"]) == ("done", reports.SAY_TRANSFER)
     bench.control.transfer.assert_called_once_with("tel:+1555", "wants a person")
 
 

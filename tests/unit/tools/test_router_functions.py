@@ -12,6 +12,7 @@ from fastagent.afsm import AFSMState, CallControl, VoicePolicy
 from fastagent.agent import FastAgent, Task
 from fastagent.errors import ConfigurationError
 from fastagent.tools import ToolCall, router, tool
+from fastagent.tools.function_runs import MAX_FUNCTIONS_AT_ONCE
 from fastagent.tools.offered import ToolResult, text_result
 
 pytestmark = pytest.mark.anyio
@@ -77,7 +78,7 @@ def open_session(*offered, tasks=(), recorder=None, allowed_tools=None):
     agent = FastAgent("desk", tasks=tasks)
     return router.AgentSession(
         control,
-        agent.open(control).context,
+        agent.open(control).talk,
         instructions="",
         tools=(*agent.tools, *(one.tool for one in offered)),
         tasks=agent.tasks,
@@ -138,8 +139,8 @@ async def test_ten_thousand_doubled_reordered_and_interrupted_deliveries_have_on
         report = await call(session, "charge", f"fc{number}", json.dumps({"number": number}))
         assert report == {"status": "done", "answer": f"charged {number}"}
 
-    for block in range(0, 2_500, router.MAX_FUNCTIONS_AT_ONCE):
-        numbers = range(block, block + router.MAX_FUNCTIONS_AT_ONCE)
+    for block in range(0, 2_500, MAX_FUNCTIONS_AT_ONCE):
+        numbers = range(block, block + MAX_FUNCTIONS_AT_ONCE)
         firsts = [asyncio.create_task(deliver(number)) for number in numbers]
         order = [number for number in numbers for _ in range(3)]
         chance.shuffle(order)
@@ -209,10 +210,10 @@ async def test_one_call_may_not_run_too_many_at_once():
     session = open_session(counter)
     calls = [
         asyncio.create_task(call(session, "count", f"fc{number}"))
-        for number in range(router.MAX_FUNCTIONS_AT_ONCE + 1)
+        for number in range(MAX_FUNCTIONS_AT_ONCE + 1)
     ]
     await asyncio.sleep(0)
-    assert len(counter.calls) == router.MAX_FUNCTIONS_AT_ONCE
+    assert len(counter.calls) == MAX_FUNCTIONS_AT_ONCE
     assert (await calls[-1])["reason"] == "too many functions at once"
     counter.gate.set()
     await asyncio.gather(*calls)

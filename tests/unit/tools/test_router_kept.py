@@ -13,7 +13,7 @@ from fastagent.afsm.slots import Slot
 from fastagent.afsm.spec import Event
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.agent import FastAgent, Task
-from fastagent.tools.router import Undone
+from fastagent.tools.kept import Undone
 
 pytestmark = pytest.mark.anyio
 

@@ -6,8 +6,9 @@ from unittest.mock import create_autospec
 
 import pytest
 
-from fastagent.afsm import AFSMState, CallControl, Event
-from fastagent.agent import FastAgent
+from fastagent.afsm import AFSMState, CallControl, Event, WatchSpec, WatchStep
+from fastagent.agent import FastAgent, Task
+from fastagent.tools import task_runs
 
 pytestmark = pytest.mark.anyio
 
@@ -88,3 +89,71 @@ async def test_event_of_the_line_reaches_running_tasks(session):
     await running
     assert session.transitions[-1].to_state == "end"
     await session.close("over")
+
+
+# What the caller is heard to say
+
+
+class Complaint(AFSMState):
+    name = "complaint"
+    allowed_transitions = ("emergency", "end")
+
+    async def process(self, input_text, context):
+        return {"response": "Go on?", "next_state": "complaint", "confidence": 1.0}
+
+
+def triage_bench(monkeypatch, grace_s=0.0):
+    monkeypatch.setattr(task_runs, "HEARD_GRACE_S", grace_s)
+    watch = WatchSpec(
+        "emergency", (WatchStep(next_state="emergency"),), words=("chest pain",), starts_task=True
+    )
+    states = [Complaint(), AFSMState("emergency", "Call for help now."), AFSMState("end", "Bye.")]
+    task = Task("triage", "Triage.", None, states, "complaint", supervisor=(watch,))
+    control = create_autospec(CallControl, instance=True)
+    control.call_id = "call-1"
+    control.announced = asyncio.Queue()
+    control.announce.side_effect = lambda text: control.announced.put_nowait(json.loads(text))
+    return control, FastAgent("desk", tasks=[task], task_patience_s=5.0).open(control)
+
+
+async def test_words_that_must_not_be_missed_begin_their_task_without_the_model(monkeypatch):
+    control, session = triage_bench(monkeypatch)
+    session.caller_said("hello")
+    session.caller_said("I have chest pain")
+    report = await control.announced.get()
+    assert (report["task"], report["status"], report["say"]) == ("triage", "done", "Call for help now.")
+    assert control.announced.empty()
+
+
+async def test_the_model_that_begins_the_task_in_time_is_not_disturbed(monkeypatch):
+    control, session = triage_bench(monkeypatch, grace_s=0.02)
+    session.caller_said("I have chest pain")
+    outcome = await session.call_function("fc1", "triage", json.dumps({"request": "I have chest pain"}))
+    assert json.loads(outcome.output)["say"] == "Call for help now."
+    await asyncio.sleep(0.05)
+    assert control.announced.empty()
+    assert len(session.results) == 1
+
+
+async def test_a_model_that_passes_on_less_than_was_said_is_overruled(monkeypatch):
+    control, session = triage_bench(monkeypatch, grace_s=0.02)
+    session.caller_said("I have chest pain")
+    outcome = await session.call_function("fc1", "triage", json.dumps({"request": "feels unwell"}))
+    assert json.loads(outcome.output)["say"] == "Go on?"
+    assert (await control.announced.get())["say"] == "Call for help now."
+
+
+async def test_words_heard_while_the_task_runs_lead_at_once(monkeypatch):
+    control, session = triage_bench(monkeypatch)
+    await session.call_function("fc1", "triage", "{}")
+    session.caller_said("now I have chest pain")
+    assert (await control.announced.get())["say"] == "Call for help now."
+
+
+async def test_nothing_begins_by_hearing_once_the_call_ends(monkeypatch):
+    _, session = triage_bench(monkeypatch, grace_s=0.01)
+    session.caller_said("I have chest pain")
+    await session.close("over")
+    session.caller_said("I have chest pain")
+    await asyncio.sleep(0.03)
+    assert session.results == []

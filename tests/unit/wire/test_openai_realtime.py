@@ -19,6 +19,7 @@ from fastagent.wire.openai_realtime import (
     CREATE_RESPONSE_ID,
     Dialect,
     RealtimeCodec,
+    request_named,
 )
 from fastagent.wire.realtime_events import (
     AppendAudio,
@@ -854,7 +855,9 @@ def test_what_a_former_update_switched_on_is_switched_off_with_null(dialect: Dia
     else:
         assert session["input_audio_noise_reduction"] is None
         assert session["input_audio_transcription"] is None
-    once_more = sent(codec, UpdateSession(SETTINGS))
+    receive(codec, "session.updated", session={})
+    receive(codec, "session.updated", session={})
+    once_more = sent(codec, UpdateSession(replace(SETTINGS, instructions="Else.")))
     assert "transcription" not in json.dumps(once_more)
 
 
@@ -926,9 +929,67 @@ def test_a_format_the_protocol_lacks_is_refused(dialect: Dialect) -> None:
         RealtimeCodec(dialect).send(UpdateSession(settings))
 
 
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_an_update_names_only_what_changes(dialect: Dialect) -> None:
+    codec = RealtimeCodec(dialect)
+    sent(codec, UpdateSession(FULL))
+    receive(codec, "session.updated", session={})
+    kind = {"type": "realtime"} if dialect is Dialect.GA else {}
+    event = sent(codec, UpdateSession(replace(FULL, instructions="Ask for the date.")))
+    assert event["session"] == {**kind, "instructions": "Ask for the date."}
+    receive(codec, "session.updated", session={})
+    event = sent(codec, UpdateSession(replace(FULL, instructions="Ask for the date.", tools=())))
+    assert event["session"] == {**kind, "tools": []}
+
+
+@pytest.mark.parametrize("dialect", list(Dialect))
+def test_a_change_of_turn_detection_names_both_formats_and_no_more(dialect: Dialect) -> None:
+    codec = RealtimeCodec(dialect)
+    sent(codec, UpdateSession(FULL))
+    receive(codec, "session.updated", session={})
+    patient = TurnDetection(silence_duration_ms=1000)
+    session = sent(codec, UpdateSession(replace(FULL, turn_detection=patient)))["session"]
+    if dialect is Dialect.GA:
+        assert_ga({"type": "session.update", "session": session})
+        assert set(session) == {"type", "audio"}
+        assert set(session["audio"]["input"]) == {"format", "turn_detection"}
+        assert set(session["audio"]["output"]) == {"format"}
+    else:
+        assert set(session) == {"turn_detection"}
+
+
+def test_an_update_without_an_answer_is_not_counted_upon() -> None:
+    codec = RealtimeCodec()
+    first = sent(codec, UpdateSession(FULL))
+    waiting = sent(codec, UpdateSession(replace(FULL, instructions="Else.")))
+    assert set(waiting["session"]) == set(first["session"])
+    receive(codec, "session.updated", session={})
+    back = sent(codec, UpdateSession(FULL))
+    assert back["session"]["instructions"] == FULL.instructions  # "Else." may come into force yet
+
+
+def test_a_refused_update_is_written_again() -> None:
+    codec = RealtimeCodec()
+    sent(codec, UpdateSession(SETTINGS))
+    receive(codec, "session.updated", session={})
+    refused = sent(codec, UpdateSession(replace(SETTINGS, instructions="Else.", max_output_tokens=3)))
+    receive(codec, "error", error={"type": "invalid_request_error", "event_id": refused["event_id"]})
+    again = sent(codec, UpdateSession(replace(SETTINGS, instructions="Else.")))
+    assert again["session"] == {"type": "realtime", "instructions": "Else."}
+
+
+def test_a_bound_on_the_answer_is_taken_back() -> None:
+    codec = RealtimeCodec()
+    sent(codec, UpdateSession(replace(SETTINGS, max_output_tokens=300, speed=1.2)))
+    receive(codec, "session.updated", session={})
+    session = sent(codec, UpdateSession(SETTINGS))["session"]
+    assert session["max_output_tokens"] == "inf"
+    assert session["audio"]["output"]["speed"] == 1.0
+
+
 def voice_in(codec: RealtimeCodec, voice: str | None) -> str | None:
-    output = sent(codec, UpdateSession(replace(SETTINGS, voice=voice)))["session"]["audio"]["output"]
-    named = output.get("voice")
+    session = sent(codec, UpdateSession(replace(SETTINGS, voice=voice)))["session"]
+    named = session.get("audio", {"output": {}})["output"].get("voice")
     return str(named) if named is not None else None
 
 
@@ -946,3 +1007,28 @@ def test_the_voice_is_not_named_once_the_model_has_spoken(kind: str) -> None:
     codec = RealtimeCodec()
     receive(codec, kind, **IDS, delta="AAAA")
     assert voice_in(codec, "cedar") is None
+
+
+@pytest.mark.parametrize(
+    ("event_id", "request_name"),
+    [
+        ("truncate-item-17", "truncate-item"),
+        ("create-response-my-name-is-ada", "create-response"),
+        ("my-name-is-ada", ""),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_request_is_named_without_the_rest_of_its_id(event_id: str | None, request_name: str) -> None:
+    assert request_named(event_id) == request_name
+
+
+def test_every_command_has_an_id_that_names_it() -> None:
+    codec = RealtimeCodec(Dialect.GA)
+    commands = (
+        CreateItem(Item("message", "hi", "user")), CreateResponse(), CreateResponse(is_out_of_band=True),
+        CancelResponse(), TruncateItem("a", 1), DeleteItem("a"), CommitInput(), ClearInput(),
+        UpdateSession(SessionSettings(PCM16_24K, PCM16_24K)),
+    )  # fmt: skip
+    for command in commands:
+        assert request_named(json.loads(codec.send(command))["event_id"]), command

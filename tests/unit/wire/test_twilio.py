@@ -38,6 +38,9 @@ from fastagent.wire.events import (
     SessionEnded,
     SessionOffered,
     SpeechPhase,
+    TellError,
+    TellTranscript,
+    TellTransition,
     TransferCall,
 )
 from fastagent.wire.twilio import CALLER_MEDIA, TWILIO_MEDIA, IgnoredCause, TwilioCodec
@@ -108,6 +111,9 @@ def test_codec_offers_what_every_carrier_codec_offers() -> None:
     assert not codec.close_may_cut
     assert not codec.can_resume
     assert codec.closing_hangs_up
+    assert not codec.may_close
+    assert codec.media_named("audio/x-mulaw") == TWILIO_MEDIA
+    assert codec.media_named("raw/mulaw") is None
     assert codec.messages_to_send() == []
 
 
@@ -256,18 +262,19 @@ def test_stop_ends_the_session_and_nothing_counts_after_it() -> None:
     assert codec.receive(STOP) == [SessionEnded(EndReason.CALLER, "stop")]
     assert ignored(codec.receive(dtmf("1"))) == "after_end"
     assert codec.send(AbortPlayback()) == []
+    assert codec.may_close
 
 
 def test_native_scanner_finds_audio_and_its_number() -> None:
+    assert CALLER_MEDIA.sequence is not None
     scanner = Scanner(
-        CALLER_MEDIA.discriminator, CALLER_MEDIA.values, CALLER_MEDIA.audio, CALLER_MEDIA.fields
+        CALLER_MEDIA.discriminator, CALLER_MEDIA.values, CALLER_MEDIA.audio, (CALLER_MEDIA.sequence,)
     )
     media = {"track": "inbound", "chunk": "7", "timestamp": "140", "payload": "////"}
     match = scanner.scan(message("media", "9", media=media))
     assert match is not None
     assert (match.audio, match.fields) == (b"////", (b"7",)) or match.fields == ("7",)
     assert scanner.scan(dtmf("1")) is None
-    assert CALLER_MEDIA.number in CALLER_MEDIA.fields
 
 
 # Us -> Twilio
@@ -321,6 +328,9 @@ def test_marks_pending_are_bounded() -> None:
         PlayUrl("https://h/a.wav"),
         ExpectMoreOutput(),
         HangUp("done"),
+        TellError("model", "the model reported an error"),
+        TellTranscript("hello"),
+        TellTransition("book", "", "day", "begin"),
         ClosePlayback("play-1"),
         PlayAudio("play-2", b""),
     ],
@@ -330,6 +340,11 @@ def test_commands_without_a_word_give_none(command: CarrierCommand) -> None:
     codec.send(ClosePlayback("play-1"))
     opened(codec, "play-2")
     assert codec.send(command) == []
+
+
+def test_what_is_told_may_be_told_at_any_time() -> None:
+    for codec in (TwilioCodec(), offered_codec()):
+        assert codec.send(TellError("internal", "not now")) == []
 
 
 @pytest.mark.parametrize("command", [TransferCall("tel:+1555"), SendDtmf("1"), RefuseSession("no")])
@@ -368,6 +383,7 @@ def test_a_refused_session_is_over(command: CarrierCommand) -> None:
     codec = offered_codec()
     assert codec.send(command) == []
     assert ignored(codec.receive(dtmf("1"))) == "after_end"
+    assert codec.may_close
     assert codec.send(FailSession("again")) == []
 
 

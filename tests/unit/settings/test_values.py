@@ -13,7 +13,15 @@ NUMBERS = [
     for entry in dataclasses.fields(Settings)
     if isinstance(entry.default, int | float) and not isinstance(entry.default, bool) and entry.name != "port"
 ]
-MAY_BE_ZERO = ("link_delay_ms", "recording_retention_days", "journal_retention_days")
+MAY_BE_ZERO = (
+    "link_delay_ms",
+    "recording_retention_days",
+    "journal_retention_days",
+    "calls_per_number",
+    "calls_per_number_hour",
+    "admission_lag_ms",
+    "admission_cpu_percent",
+)
 
 
 def test_defaults_are_loopback_and_checked():
@@ -74,16 +82,16 @@ def test_variable_is_read(variable, text, name, value):
         ("AUDIOCODES_TOKEN", "short"),
         ("AUDIOCODES_TOKEN", f"{TOKEN},short"),
         ("TWILIO_AUTH_TOKEN", "short"),
-        ("TWILIO_AUTH_TOKEN", TOKEN),
         ("TWILIO_SHARED_KEYS", "key-id"),
         ("TWILIO_SHARED_KEYS", "key-id=short"),
         ("FASTAGENT_PUBLIC_URL", "bridge.example.com"),
-        ("FASTAGENT_PUBLIC_URL", "http://bridge.example.com"),
         ("FASTAGENT_PUBLIC_URL", "https://user:pass@bridge.example.com"),
         ("FASTAGENT_PUBLIC_URL", "https://bridge.example.com/?a=b"),
         ("FASTAGENT_PUBLIC_URL", "https://bridge.example.com/#ct=2000"),
         ("FASTAGENT_PUBLIC_URL", "https://[::1"),
         ("FASTAGENT_PUBLIC_URL", "https://"),
+        ("FASTAGENT_AGENT_TOKEN", f"{TOKEN},short"),
+        ("FASTAGENT_AGENT_DEMO", "perhaps"),
     ],
 )
 def test_value_that_cannot_work_is_refused_by_its_variable(variable, text):
@@ -104,6 +112,23 @@ def test_twilios_keys_go_with_the_address_it_calls(url):
     assert settings.twilio_shared_keys == (f"id={TOKEN}",)
     assert (settings.twilio_account_sid, settings.public_url) == ("AC1", url)
     assert TOKEN not in repr(settings)
+
+
+@pytest.mark.parametrize("variable", ["TWILIO_AUTH_TOKEN", "TWILIO_SHARED_KEYS"])
+@pytest.mark.parametrize("url", ["", "http://bridge.example.com"])
+def test_twilio_needs_the_address_it_calls_and_that_by_https(variable, url):
+    environment = {variable: f"id={TOKEN}", "FASTAGENT_PUBLIC_URL": url}
+    with pytest.raises(ConfigurationError, match="FASTAGENT_PUBLIC_URL: expected https"):
+        Settings.from_environment(environment)
+    Settings.from_environment(environment | {"FASTAGENT_PUBLIC_URL": "https://bridge.example.com"})
+
+
+def test_twilio_alone_may_be_reached_from_other_machines():
+    settings = Settings.from_environment(
+        {"HOST": "0.0.0.0", "TWILIO_AUTH_TOKEN": TOKEN, "FASTAGENT_PUBLIC_URL": "https://bridge.example.com"}
+    )
+    assert settings.has_tokens
+    assert settings.has_twilio
 
 
 @pytest.mark.parametrize("entry", NUMBERS, ids=lambda entry: entry.name)
@@ -149,7 +174,15 @@ def test_settings_are_frozen():
 
 
 def test_secrets_show_neither_in_repr_nor_in_errors():
-    settings = Settings(openai_api_key="sk-secret", audiocodes_tokens=(TOKEN,))
+    settings = Settings(
+        openai_api_key="sk-secret",
+        audiocodes_tokens=(TOKEN,),
+        twilio_auth_tokens=("auth-of-twilio-0001",),
+        twilio_shared_keys=("id=shared-with-twilio",),
+    )
+    assert set(settings.secrets) == {"sk-secret", TOKEN, "auth-of-twilio-0001", "shared-with-twilio"}
+    assert "twilio-0001" not in repr(settings)
+    assert "shared-with" not in repr(settings)
     assert "sk-secret" not in repr(settings)
     assert TOKEN not in repr(settings)
     with pytest.raises(ConfigurationError) as caught:

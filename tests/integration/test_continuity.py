@@ -1,0 +1,428 @@
+"""Calls that are cut off and go on: on another line, in another call, after a restart, in another process."""
+
+import asyncio
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fastagent.errors import FastAgentError
+from fastagent.server.process import RunningServer, run_server
+from fastagent.settings import Settings
+from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
+from fastagent.testing.realtime_model import ModelSession, RealtimeModel
+from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
+from tests.integration.redis_server import RedisServer
+from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_TOKEN
+from tests.integration.test_state_calls import Talk, clinic, lines, say_nothing
+
+CALLER = "+15550100001"
+SECRET = "a secret of thirty-two characters"
+
+
+class House:
+    """Servers, their model, the messages they sent and the things they booked."""
+
+    def __init__(self, directory: Path, model: RealtimeModel) -> None:
+        self.directory = directory
+        self.model = model
+        self.phones: list[AudioCodesPhone | TwilioPhone] = []
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in lines(self.directory / "sms")]
+
+    @property
+    def code(self) -> str:
+        found = re.search(r"code (\d{4})\b", self.messages[-1]["text"])
+        assert found
+        return found[1]
+
+    @contextlib.asynccontextmanager
+    async def server(self, **settings: Any) -> AsyncIterator[RunningServer]:
+        values: dict[str, Any] = {
+            "port": 0,
+            "realtime_url": self.model.url,
+            "drain_timeout_s": 0.5,
+            "barge_in": "model",
+            "store_path": str(self.directory / "sessions.db"),
+            "journals_dir": str(self.directory / "journals"),
+            "sms_sender": str(self.directory / "sms"),
+            "resume_grace_s": 0.3,
+            "admission_cpu_percent": 0.0,
+            "admission_lag_ms": 0.0,
+            **settings,
+        }
+        async with run_server(clinic(self.directory / "bookings"), Settings(**values)) as server:
+            yield server
+
+    async def call(self, server: RunningServer, **options: Any) -> tuple[AudioCodesPhone, Talk]:
+        number = len(self.model.sessions)
+        phone = AudioCodesPhone(LineOptions(formats=("raw/mulaw",), **options))
+        self.phones.append(phone)
+        await phone.connect(server.audiocodes_url)
+        await phone.initiate()
+        return phone, Talk(await self.model.session(number))
+
+    async def twilio_call(self, server: RunningServer) -> tuple[TwilioPhone, Talk]:
+        number = len(self.model.sessions)
+        phone = TwilioPhone(TwilioOptions(caller=CALLER), public_url=PUBLIC_URL)
+        self.phones.append(phone)
+        await phone.connect(server.twilio_url, TWILIO_TOKEN)
+        await phone.initiate()
+        return phone, Talk(await self.model.session(number))
+
+    async def over(self, server: RunningServer) -> None:
+        while server.service.switchboard.active_calls:  # noqa: ASYNC110 - a call tells nobody
+            await asyncio.sleep(0.01)
+
+    async def told(self, number: int = 1) -> None:
+        async with asyncio.timeout(5):
+            while len(self.messages) < number:  # noqa: ASYNC110 - a file tells nobody
+                await asyncio.sleep(0.01)
+
+
+def play(tmp_path: Path, scenario: Callable[[House], Awaitable[None]]) -> None:
+    async def main() -> None:
+        async with RealtimeModel() as model, asyncio.timeout(60):
+            model.on_response = say_nothing
+            house = House(tmp_path, model)
+            try:
+                await scenario(house)
+            finally:
+                for phone in house.phones:
+                    await phone.close()
+
+    asyncio.run(main())
+
+
+def greeting(session: ModelSession) -> str:
+    return "".join(
+        str(event.get("response", {}).get("instructions")) for event in session.sent("response.create")
+    )
+
+
+async def welcomed(talk: Talk) -> str:
+    """The words with which a caller is welcomed back."""
+    await talk.session.wait_until(lambda one: "Welcome back" in greeting(one), "the welcome")
+    assert "resume_talk" in {tool["name"] for tool in talk.session.settings["tools"]}
+    return greeting(talk.session)
+
+
+async def booked_elsewhere(talk: Talk) -> None:
+    """The rest of the booking, from its open question."""
+    report = await talk.call("task_reply", task="book", answer="yes")
+    assert report["say"] == "Booked. Anything else?"
+    assert (await talk.call("task_reply", task="book", answer="no"))["status"] == "done"
+
+
+# The caller calls again
+
+
+@pytest.mark.parametrize("carrier", ["audiocodes", "twilio"])
+def test_the_whole_story_across_a_restart(tmp_path: Path, carrier: str) -> None:
+    settings = TWILIO if carrier == "twilio" else {}
+
+    async def scenario(house: House) -> None:
+        call = house.twilio_call if carrier == "twilio" else house.call
+        async with house.server(**settings) as server:
+            phone, talk = await call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.told()
+            page = await server.service.store.list()
+            [record] = page.records
+            assert (record.carrier, record.status, record.outcome) == (carrier, "interrupted", "caller")
+        [message] = house.messages
+        assert message["to"] == CALLER
+        assert message["text"].startswith("Our call was disconnected. Reply CALL to continue")
+        async with house.server(**settings) as server:
+            phone, talk = await call(server)
+            assert "Have the day confirmed with yes or no." in await welcomed(talk)
+            wrong = "0000" if house.code != "0000" else "1111"
+            report = await talk.call("resume_talk", choice="continue", code=wrong)
+            assert report["status"] == "error"
+            report = await talk.call("resume_talk", choice="continue", code=" ".join(house.code))
+            assert (report["status"], report["task"]) == ("needs_input", "book")
+            assert report["say"] == "Good, let us go on. Shall I book it?"
+            await booked_elsewhere(talk)
+            await talk.tools({"book", "identify", "weather", "task_reply", "task_cancel", "end_call"})
+            await phone.hang_up()
+            await house.over(server)
+            # It is finished: nobody is asked about it again.
+            phone, talk = await call(server)
+            await asyncio.sleep(0.1)
+            assert "Welcome back" not in greeting(talk.session)
+        assert lines(house.directory / "bookings") == ["book Monday"]
+        assert len(house.messages) == 1
+
+    play(tmp_path, scenario)
+
+
+def test_an_effect_of_the_first_call_is_not_repeated_by_the_second(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="extras")
+            await phone.drop()
+            await house.told()
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert report["say"].endswith("Booked. Anything else?")
+            assert (await talk.call("task_reply", task="book", answer="no"))["status"] == "done"
+        assert lines(house.directory / "bookings") == ["book Monday"]
+
+    play(tmp_path, scenario)
+
+
+def test_without_its_journal_the_second_call_knows_the_effects_of_the_first(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="extras")
+            await phone.hang_up()
+            await house.told()
+        # Another machine: the same store, other files.
+        async with house.server(journals_dir=str(tmp_path / "elsewhere")) as server:
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            await talk.call("resume_talk", choice="continue", code=house.code)
+            [call] = server.service.switchboard._calls.values()
+            effects = await call._kept.record.effects()  # type: ignore[union-attr, attr-defined]
+            assert [(one.name, one.status) for one in effects.outcomes()] == [("book", "done")]
+
+    play(tmp_path, scenario)
+
+
+def test_a_caller_who_wants_to_start_over_does(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.told()
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            report = await talk.call("resume_talk", choice="start_over")
+            assert report["status"] == "done"
+            assert (await talk.book("Tuesday"))["status"] == "done"
+            await phone.hang_up()
+            await house.over(server)
+            page = await server.service.store.list()
+            assert sorted((one.status, one.outcome) for one in page.records) == [
+                ("ended", "caller"),
+                ("ended", "started_over"),
+            ]
+        assert lines(house.directory / "bookings") == ["book Tuesday"]
+
+    play(tmp_path, scenario)
+
+
+def test_wrong_codes_end_the_offer(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.told()
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            wrong = f"{(int(house.code) + 1) % 10_000:04d}"
+            statuses = [
+                (await talk.call("resume_talk", choice="continue", code=wrong))["status"] for _ in range(4)
+            ]
+            assert statuses == ["error", "error", "error", "failed"]
+            report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert report["status"] == "error"
+            assert server.service.counters["comebacks_taken"] == 0
+
+    play(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("options", "settings"),
+    [
+        ({"caller": "+15550100009"}, {}),
+        ({"caller": "anonymous"}, {}),
+        ({}, {"interrupted_fresh_s": 0.001}),
+        ({}, {"resume_proof": "off"}),
+        ({}, {"sms_sender": ""}),
+    ],
+    ids=["another number", "no number", "too late", "switched off", "nobody could have the code"],
+)
+def test_others_are_not_welcomed_back(
+    tmp_path: Path, options: dict[str, Any], settings: dict[str, Any]
+) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server(**settings) as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.over(server)
+            await asyncio.sleep(0.01)
+            phone, talk = await house.call(server, **options)
+            await talk.session.wait_until(lambda one: one.sent("session.update"), "the settings")
+            await asyncio.sleep(0.1)
+            assert "Welcome back" not in greeting(talk.session)
+            assert "resume_talk" not in {tool["name"] for tool in talk.session.settings["tools"]}
+            report = await talk.call("resume_talk", choice="continue")
+            assert report["status"] == "error"
+
+    play(tmp_path, scenario)
+
+
+def test_where_the_number_is_proof_no_code_is_asked_for(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server(resume_proof="number", sms_sender="") as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.over(server)
+            phone, talk = await house.call(server)
+            assert "code" not in await welcomed(talk)
+            report = await talk.call("resume_talk", choice="continue")
+            assert report["status"] == "needs_input"
+            await booked_elsewhere(talk)
+
+    play(tmp_path, scenario)
+
+
+def test_a_call_that_ends_in_good_order_brings_no_message(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            assert (await talk.book())["status"] == "done"
+            await phone.hang_up()
+            await house.over(server)
+        assert house.messages == []
+
+    play(tmp_path, scenario)
+
+
+# Another process
+
+
+def test_a_line_that_comes_back_at_another_server_goes_on_there(tmp_path: Path) -> None:
+    redis = RedisServer()
+
+    async def scenario(house: House) -> None:
+        shared = {"redis_url": redis.url, "store_path": "", "resume_grace_s": 30.0}
+        async with (
+            house.server(**shared) as one,
+            house.server(**shared, journals_dir=str(tmp_path / "other")) as other,
+        ):
+            phone, talk = await house.call(one)
+            await talk.book(until="confirm")
+            await phone.drop()
+            number = len(house.model.sessions)
+            await phone.resume(url=other.audiocodes_url)
+            talk = Talk(await house.model.session(number))
+            await talk.session.wait_until(
+                lambda one: "Shall I book it?" in str(one.sent("conversation.item.create")), "the question"
+            )
+            await booked_elsewhere(talk)
+            await house.over(one)  # which has seen that its call is there
+            assert other.service.counters["calls_taken_over"] == 1
+            await phone.hang_up()
+            await house.over(other)
+        assert lines(house.directory / "bookings") == ["book Monday"]
+        assert house.messages == []
+
+    try:
+        play(tmp_path, scenario)
+    finally:
+        redis.close()
+
+
+def test_another_owners_call_cannot_be_resumed(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        tokens = {"one": "a-token-of-the-first-carrier", "other": "a-token-of-the-other-carrier"}
+        file = tmp_path / "tokens.toml"
+        entry = '[[token]]\nname = "{}"\ntoken = "{}"\nscopes = ["audiocodes"]\n'
+        file.write_text("".join(entry.format(name, token) for name, token in tokens.items()))
+        file.chmod(0o600)
+        async with house.server(tokens_file=str(file)) as server:
+            phone = AudioCodesPhone(LineOptions(formats=("raw/mulaw",)))
+            house.phones.append(phone)
+            await phone.connect(server.audiocodes_url, tokens["one"])
+            await phone.initiate()
+            await phone.drop()
+            await house.over(server)
+            thief = AudioCodesPhone(
+                LineOptions(formats=("raw/mulaw",)), conversation_id=phone.line.conversation_id
+            )
+            house.phones.append(thief)
+            await thief.connect(server.audiocodes_url, tokens["other"])
+            thief.line.resume(0.0)
+            with contextlib.suppress(FastAgentError):
+                await thief._answered(5.0)
+            assert server.service.counters["resumes_not_found"] == 1
+            assert server.service.counters["calls_taken_over"] == 0
+
+    play(tmp_path, scenario)
+
+
+def serve(tmp_path: Path, model_url: str) -> tuple["subprocess.Popen[str]", str]:
+    """A server in a process of its own; gives its AudioCodes address."""
+    environment = {
+        **os.environ,
+        "PORT": "0",
+        "FASTAGENT_REALTIME_URL": model_url,
+        "FASTAGENT_STORE": str(tmp_path / "sessions.db"),
+        "FASTAGENT_JOURNALS_DIR": str(tmp_path / "journals"),
+        "FASTAGENT_SMS": str(tmp_path / "sms"),
+        "FASTAGENT_BARGE_IN": "model",
+        "BOOKINGS": str(tmp_path / "bookings"),
+        "LOG_FORMAT": "text",
+    }
+    words = [sys.executable, "-m", "fastagent", "serve", "tests.integration.test_state_calls:agent"]
+    process = subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    with process.stderr as log:
+        for line in log:
+            if found := re.search(r"ws://\S+/audiocodes/webhook", line):
+                return process, found[0]
+    raise AssertionError("the server did not start")
+
+
+@pytest.mark.parametrize("comes_back", ["on its line", "in another call"])
+def test_a_killed_process_loses_no_call(tmp_path: Path, comes_back: str) -> None:
+    async def scenario(house: House) -> None:
+        process, url = await asyncio.to_thread(serve, tmp_path, house.model.url)
+        try:
+            phone = AudioCodesPhone(LineOptions(formats=("raw/mulaw",)))
+            house.phones.append(phone)
+            await phone.connect(url)
+            await phone.initiate()
+            talk = Talk(await house.model.session(0))
+            await talk.book(until="confirm")
+            await asyncio.sleep(0.3)  # the store is behind the call by that much at the most
+        finally:
+            process.send_signal(signal.SIGKILL)
+            await asyncio.to_thread(process.wait)
+        if comes_back == "on its line":
+            async with house.server() as server:
+                await phone.resume(url=server.audiocodes_url, timeout_s=15.0)
+                talk = Talk(await house.model.session(1))
+                await booked_elsewhere(talk)
+        else:
+            await asyncio.sleep(6.5)  # the lease of the dead runs out
+            async with house.server() as server:
+                await house.told()
+                phone, talk = await house.call(server)
+                await welcomed(talk)
+                report = await talk.call("resume_talk", choice="continue", code=house.code)
+                assert report["say"].endswith("Shall I book it?")
+                await booked_elsewhere(talk)
+        assert lines(house.directory / "bookings") == ["book Monday"]
+
+    play(tmp_path, scenario)

@@ -1,0 +1,28 @@
+"""What a refused upgrade says about when to come back."""
+
+import pytest
+
+from fastagent.legs.upgrade import retry_after_s
+
+NOW_UNIX_S = 1_700_000_000.0  # Tue, 14 Nov 2023 22:13:20 GMT
+
+
+@pytest.mark.parametrize(
+    ("value", "after_s"),
+    [
+        ("0", 0.0),
+        ("2", 2.0),
+        (" 30 ", 30.0),
+        ("Tue, 14 Nov 2023 22:13:50 GMT", 30.0),
+        ("Tue, 14 Nov 2023 22:00:00 GMT", 0.0),
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-1", None),
+        ("1.5", None),
+        ("٣", None),
+        ("9" * 40, None),
+    ],
+)
+def test_retry_after_is_seconds_or_a_date(value, after_s):
+    assert retry_after_s(value, now_unix_s=NOW_UNIX_S) == after_s
