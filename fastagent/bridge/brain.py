@@ -23,6 +23,7 @@ from fastagent.bridge.filler import Filler
 from fastagent.bridge.floor import Floor
 from fastagent.bridge.functions import FunctionCalls
 from fastagent.bridge.history import ConversationHistory
+from fastagent.bridge.housekeeping import Housekeeping
 from fastagent.bridge.limits import BridgeLimits
 from fastagent.bridge.model_session import ModelSession
 from fastagent.bridge.phases import DEAF_PHASES, CallPhases, Phase
@@ -124,7 +125,17 @@ class Bridge:
         self._filler = Filler()
         self._transcripts = Transcripts(self.history)
         self._digits = DigitMerger()
-        self._response_followed: str | None = None
+        self._house = Housekeeping(
+            ledger,
+            self._phases,
+            self._session,
+            self._gate,
+            self._answers,
+            self._playback,
+            self._floor,
+            self._functions,
+            self._filler,
+        )
 
     @property
     def phase(self) -> Phase:
@@ -164,9 +175,9 @@ class Bridge:
         self._answers.is_owed = self._answers.is_owed or self._answers.is_busy or is_interrupted
         self._session.lost()
         self._gate.suspend()
-        self._response_followed = None
+        self._house.session_lost()
         self._ledger.finish_all(now)
-        return self._concluded([], now)
+        return self._house.conclude([], now)
 
     def model_failed(self, now: float) -> list[Command]:
         """No session can be had any more: end the call in the way the caller understands best."""
@@ -179,7 +190,7 @@ class Bridge:
         if self._phases.phase is Phase.LEAVING:
             # The caller is about to be in better hands, or to leave anyway: no more is said.
             self._ledger.finish_all(now)
-            return self._concluded([], now)
+            return self._house.conclude([], now)
         reason = "the voice service is not available"
         command: Command = carrier.HangUp(reason) if self.has_started_talking else carrier.FailSession(reason)
         return [command, *self._end("model_lost")]
@@ -220,7 +231,7 @@ class Bridge:
                 commands += self._model_error(event, now)
             case _:
                 assert_never(event)
-        return self._concluded(commands, now)
+        return self._house.conclude(commands, now)
 
     def _note(self, event: model.ModelEvent) -> None:
         if isinstance(event, model.ModelNotice):
@@ -242,7 +253,7 @@ class Bridge:
             return []
         if self._floor.speech_goes_on():
             return []
-        return self._concluded(self._floor.caller_starts("", now), now)
+        return self._house.conclude(self._floor.caller_starts("", now), now)
 
     def caller_stopped(self, now: float) -> list[Command]:
         """Speech ends; the turn may be over."""
@@ -323,7 +334,7 @@ class Bridge:
                 pass
             case _:
                 assert_never(event)
-        return self._concluded(commands, now)
+        return self._house.conclude(commands, now)
 
     def _ask_silent_caller(self, count: int, now: float) -> list[Command]:
         if self._phases.phase is not Phase.TALKING or self.is_talk_going_on(now):
@@ -358,7 +369,7 @@ class Bridge:
         self.counters.note("carrier_resumed")
         if self._phases.resume(now):
             commands += self._answers.go_on(now)
-        return self._concluded(commands, now)
+        return self._house.conclude(commands, now)
 
     def _transfer_failed(self, now: float) -> list[Command]:
         if not self._phases.transfer_failed():
@@ -385,7 +396,7 @@ class Bridge:
     def playout_drained(self, now: float) -> list[Command]:
         """The downlink's queue ran empty."""
         self._floor.drained(now)
-        return self._concluded([], now)
+        return self._house.conclude([], now)
 
     # Clips
 
@@ -403,15 +414,15 @@ class Bridge:
         if waits:
             if not self._floor.play_later(clip):
                 return None
-            return self._concluded(self._floor.end_music(now), now)
-        return self._concluded(self._floor.play(clip, now), now)
+            return self._house.conclude(self._floor.end_music(now), now)
+        return self._house.conclude(self._floor.play(clip, now), now)
 
     def stop_playing(self, now: float) -> list[Command]:
         """End the clip that is heard, with all that is queued behind it; forget those that wait."""
         is_playing = self._floor.forget_clips(now)
         if self._phases.phase is not Phase.TALKING or not is_playing:
             return []
-        return self._concluded(self._floor.silence(now), now)
+        return self._house.conclude(self._floor.silence(now), now)
 
     # The agent
 
@@ -424,13 +435,13 @@ class Bridge:
         commands, is_answer_due = self._functions.end(call_id, output, should_respond=should_respond)
         if is_answer_due:
             commands += self._answers.want_of_function(now)
-        return self._concluded(commands, now)
+        return self._house.conclude(commands, now)
 
     def announce(self, text: str, now: float) -> list[Command]:
         """Have the model say something it was not asked for: a task's late question or result."""
         if self._phases.phase is Phase.ENDED:
             return []
-        return self._concluded(self._answers.tell(text, now), now)
+        return self._house.conclude(self._answers.tell(text, now), now)
 
     def caller_pressed(self, digits: str, now: float) -> list[Command]:
         """Digits that no task took: the model hears of them."""
@@ -443,12 +454,12 @@ class Bridge:
     def agent_works(self, is_at_work: bool, now: float) -> list[Command]:
         """A task of the agent is at work, or waits again for the caller."""
         self._filler.is_agent_at_work = is_at_work
-        return self._concluded([], now)
+        return self._house.conclude([], now)
 
     def set_filler(self, after_s: float | None, words: Sequence[str], now: float) -> list[Command]:
         """Have these words said, one after another, when a wait is silent for so long; None: never."""
         self._filler.set(after_s, words)
-        return self._concluded([], now)
+        return self._house.conclude([], now)
 
     def hang_up(self, reason: str, now: float) -> list[Command]:
         """End the call once everything said was heard."""
@@ -463,12 +474,16 @@ class Bridge:
     def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
         if not self._phases.leave(farewell, now):
             return []
-        return self._concluded(self._floor.end_music(now), now)
+        return self._house.conclude(self._floor.end_music(now), now)
 
     def configure(self, settings: model.SessionSettings, now: float) -> list[Command]:
         """Have the model go by other settings from the next turn boundary on."""
         self._session.configure(settings, now)
-        return self._concluded([], now)
+        return self._house.conclude([], now)
+
+    def is_talk_going_on(self, now: float) -> bool:
+        """Somebody speaks, is about to, or waits for a function."""
+        return self._house.is_talk_going_on(now)
 
     # Time
 
@@ -486,7 +501,7 @@ class Bridge:
             commands += self._transfer_failed(now)
         if self._phases.take_call_limit(now):
             commands += self.hang_up("call limit", now)
-        return self._concluded(commands, now)
+        return self._house.conclude(commands, now)
 
     def next_deadline(self) -> float | None:
         """When `advance` is due next, in monotonic seconds."""
@@ -500,87 +515,8 @@ class Bridge:
         if self._phases.phase not in DEAF_PHASES:
             deadlines += self._floor.deadlines()
         if self._phases.phase is Phase.TALKING:
-            deadlines += [self._session.next_deadline(), self._filler.next_deadline()]
-            if self._is_between_turns:
-                deadlines.append(self._session.change_at)
+            deadlines += self._house.next_deadlines()
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
-
-    def _concluded(self, commands: list[Command], now: float) -> list[Command]:
-        """``commands`` with what follows from the state of things, and with a change of settings where it
-        may go: right before the model is asked to speak, or while nobody is at it."""
-        commands = commands + self._housekeeping(now)
-        change_at = self._session.change_at
-        if change_at is None or self._phases.phase is not Phase.TALKING or self._floor.is_callers:
-            return commands
-        for at, command in enumerate(commands):
-            if isinstance(command, model.CreateResponse) and not command.is_out_of_band:
-                return [*commands[:at], *self._session.change(), *commands[at:]]
-        if now >= change_at and self._is_between_turns:
-            return commands + self._session.change()
-        return commands
-
-    @property
-    def _is_between_turns(self) -> bool:
-        """Nobody speaks or is about to, and no function is at work."""
-        is_answering = self._answers.is_busy or self._answers.is_owed or self._functions.is_any_running
-        return not (is_answering or self._floor.is_callers or self._floor.is_turn_expected)
-
-    def _housekeeping(self, now: float) -> list[Command]:
-        """What follows from the state of things, whatever event led there."""
-        if self._phases.phase is Phase.ENDED:
-            return []
-        commands: list[Command] = []
-        if self._gate.active_response_id != self._response_followed:
-            # One response at a time: the one before is over, even if its end was never told.
-            self._ledger.finish_response(self._response_followed or "", now)
-            self._response_followed = self._gate.active_response_id
-        commands += self._playback.close_when_done(now)
-        if self._phases.phase not in DEAF_PHASES:
-            commands += self._floor.settle(now)
-        if self._phases.phase is Phase.LEAVING:
-            commands += self._leave_when_heard(now)
-        elif self._phases.phase is Phase.TALKING:
-            if self._floor.is_clip_waiting and not self.is_talk_going_on(now):
-                commands += self._floor.play_waiting(now)
-            commands += self._fill(now)
-            if self._session.is_due(now):
-                commands += self._replace_in_a_pause(now)
-        return commands
-
-    def _fill(self, now: float) -> list[Command]:
-        """Say something against a silence that something at work has caused."""
-        is_next_due = self._answers.is_busy or self._answers.is_owed or self._floor.is_turn_expected
-        words = self._filler.due(
-            now,
-            is_working=self._functions.is_any_running or self._filler.is_agent_at_work,
-            is_free=self._session.is_connected and not is_next_due and not self._floor.is_callers,
-            silent_at=self._ledger.silent_at(now),
-        )
-        return [] if words is None else self._answers.say(words, now)
-
-    def _replace_in_a_pause(self, now: float) -> list[Command]:
-        if self.is_talk_going_on(now):
-            self._session.postpone(now)
-            return []
-        return self._session.replace()
-
-    def is_talk_going_on(self, now: float) -> bool:
-        """Somebody speaks, is about to, or waits for a function."""
-        return self._answers.is_busy or self._functions.is_any_running or self._floor.is_taken(now)
-
-    @property
-    def _is_more_to_come(self) -> bool:
-        """Something is still to be said, or to be answered."""
-        if self._session.is_gone:
-            return False
-        is_asked = self._answers.is_busy or self._answers.is_owed
-        is_callers = self._floor.is_callers or self._floor.is_turn_expected
-        return is_asked or self._functions.is_any_running or is_callers
-
-    def _leave_when_heard(self, now: float) -> list[Command]:
-        is_more_to_come = self._playback.is_open or self._is_more_to_come
-        farewell = self._phases.take_farewell(now, is_more_to_come=is_more_to_come)
-        return [] if farewell is None else [farewell]
 
     def _end(self, outcome: str) -> list[Command]:
         self._phases.end()

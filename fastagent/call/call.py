@@ -8,8 +8,7 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import partial
+from collections.abc import Coroutine, Mapping, Sequence
 from operator import add
 from typing import Any, Literal
 
@@ -21,6 +20,7 @@ from fastagent.audio.formats import AudioFormat
 from fastagent.bridge import commands as asked
 from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
+from fastagent.call.carrier_side import CarrierSide
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
 from fastagent.call.desk import AgentDesk
@@ -35,6 +35,7 @@ from fastagent.call.services import CallServices
 from fastagent.call.session_view import CallView
 from fastagent.call.stages import CallStages
 from fastagent.call.stored import StoredSession
+from fastagent.call.timer import DeadlineTimer
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
 from fastagent.stats import Counters, TimeClasses
@@ -84,7 +85,6 @@ class Call:
         settings = services.settings
         self._services = services
         self._offer = offer
-        self._carrier_settings = carrier_settings
         self._begun = time.monotonic()
         ears = services.ears
         self._media = CallMedia(offer.offers, codec, settings, ears, self._begun)
@@ -136,9 +136,14 @@ class Call:
             counters=self._counters,
         )
         control.connect(self._bridge, self._clips)
-        self._carrier: CarrierSocket | None = None
-        self._is_configured = False
-        self._carrier_times, self._model_times = TimeClasses(), TimeClasses()
+        self._carrier = CarrierSide(
+            carrier_settings,
+            on_event=self._carrier_event,
+            on_lost=self._carrier_lost,
+            on_leg_closed=self._carrier_leg_closed,
+            counters=self._counters,
+        )
+        self._model_times = TimeClasses()
         self._model = ModelKeeper(
             self,
             services.connector,
@@ -152,7 +157,7 @@ class Call:
             carrier=carrier_name,
             agent_id=agent.agent_id,
             legs=self._legs,
-            carrier_times=self._carrier_times,
+            carrier_times=self._carrier.times,
             model_times=self._model_times,
         )
         self._missing_media = MissingMedia(
@@ -162,10 +167,10 @@ class Call:
             on_missing=self._ask_for_media,
             on_gone=self._give_up_media,
         )
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = 0.0
+        self._timer = DeadlineTimer(self._next_deadline, self._advance)
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcome = "error"
+        self._is_told_goodbye = False
         self._over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._recorder: CallRecorder | None = None
         if services.recordings is not None:
@@ -246,6 +251,18 @@ class Call:
         """End the call once everything said was heard."""
         self._do(self._bridge.hang_up(reason, time.monotonic()))
 
+    def say_goodbye(self, note: str, reason: str) -> None:
+        """Have the model say why the call ends, and hang up once that was heard; a parked call ends at once.
+
+        Args:
+            note: what the model is told.
+            reason: what the carrier is told.
+        """
+        if not self.is_over:
+            self._is_told_goodbye = True
+            now = time.monotonic()
+            self._do([*self._bridge.announce(note, now), *self._bridge.hang_up(reason, now)])
+
     # The call as the switchboard sees it
 
     @property
@@ -287,14 +304,11 @@ class Call:
 
     def take(self, socket: CarrierSocket) -> None:
         """Answer on this socket: the call's first, or another after the first was lost."""
-        is_resume = self._carrier is not None or self._bridge.phase is Phase.PARKED
+        is_resume = self._carrier.socket is not None or self._bridge.phase is Phase.PARKED
         if is_resume:
             self._leave_carrier()
             self._media.reset_caller()
-        self._carrier = socket
-        socket.on_event = self._carrier_event
-        socket.on_lost = partial(self._carrier_lost, socket)
-        self._is_configured = False
+        self._carrier.take(socket)
         socket.send(carrier.AcceptSession(self._media.plan.offer, self._state_name, self.duration_s))
         self._join_legs()
         if is_resume:
@@ -309,7 +323,7 @@ class Call:
         await self._welcome_back()
         self._model.start()
         try:
-            self._schedule()
+            self._timer.schedule()
             await asyncio.shield(self._over)
         finally:
             await self._model.stop()
@@ -323,7 +337,7 @@ class Call:
             tuple(self._session.transitions),
             tuple(self._session.results),
             dict(self._all_counters()),
-            TimeClasses(map(add, self._carrier_times.counts, self._model_times.counts)),
+            TimeClasses(map(add, self._carrier.times.counts, self._model_times.counts)),
             self._media.tap.caller_level(time.monotonic()),
             self._media.tap.bot_level(time.monotonic()),
             self._gauge.carrier,
@@ -368,8 +382,7 @@ class Call:
     def end(self, outcome: str) -> None:
         """End the call at once, telling the carrier: the process stops."""
         if not self.is_over:
-            if self._carrier is not None:
-                self._carrier.send(carrier.HangUp("service stops"))
+            self._carrier.send(carrier.HangUp("service stops"))
             self._finish(outcome)
 
     def lose(self) -> None:
@@ -381,10 +394,8 @@ class Call:
     # Carrier
 
     def _carrier_event(self, event: carrier.CarrierEvent) -> None:
-        if not self._is_configured and isinstance(event, carrier.CallMetadata | carrier.CallerStreamStarted):
-            self._is_configured = True
-            if self._carrier_settings:
-                self._do([carrier.ConfigureCall(self._carrier_settings)])
+        if settings := self._carrier.take_settings(event):
+            self._do([carrier.ConfigureCall(settings)])
         if isinstance(event, carrier.CallerAudio):
             model_leg = self._model.socket.leg if self._model.socket is not None else None
             self._media.hear(event.message, model_leg, time.monotonic())
@@ -398,8 +409,6 @@ class Call:
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
-        if socket is not self._carrier:
-            return
         level = logging.INFO if socket.codec.may_close else logging.WARNING
         logger.log(level, "call %s: carrier socket lost with %d", self.call_id, code)
         self._leave_carrier()
@@ -407,20 +416,15 @@ class Call:
         self._do(self._bridge.carrier_lost(time.monotonic()))
 
     def _leave_carrier(self) -> None:
-        socket, self._carrier = self._carrier, None
         self._missing_media.end()
-        if socket is None:
+        if not self._carrier.leave():
             return
-        socket.on_event, socket.on_lost = _ignore, _ignore
-        if socket.leg is not None:
-            self._carrier_times.add(socket.leg.frame_times)
-            self._gauge.leg_closed(socket.leg)
-            self._counters.note("carrier_protocol_errors", socket.leg.protocol_errors)
-            socket.leg.disconnect_pump()
-            socket.close()
         self._services.tick.forget(self._media.downlink)
         if self._model.socket is not None:
             self._model.socket.leg.connect_pump(self._media.downlink, None)
+
+    def _carrier_leg_closed(self, leg: Leg) -> None:
+        self._gauge.leg_closed(leg)
 
     # What the model's keeper reports
 
@@ -460,13 +464,13 @@ class Call:
 
     def model_queued(self) -> None:
         """The shared tick sends what waits for its time."""
-        if self._carrier is not None and self._carrier.leg is not None:
-            self._services.tick.watch(self._media.downlink, self._carrier.leg, self._playout_drained)
+        if (leg := self._carrier.leg) is not None:
+            self._services.tick.watch(self._media.downlink, leg, self._playout_drained)
 
     def model_leaving(self) -> None:
         """Caller audio is kept for the next session; bot audio that came already still plays to its end."""
-        if self._carrier is not None and self._carrier.leg is not None:
-            self._carrier.leg.connect_pump(self._media.uplink, None)
+        if (leg := self._carrier.leg) is not None:
+            leg.connect_pump(self._media.uplink, None)
 
     def model_lost(self) -> None:
         """What was promised waits for the next session."""
@@ -480,9 +484,7 @@ class Call:
         self._do(self._bridge.model_failed(time.monotonic()))
 
     def _legs(self) -> tuple[Leg | None, Leg | None]:
-        carrier_leg = self._carrier.leg if self._carrier is not None else None
-        model_leg = self._model.socket.leg if self._model.socket is not None else None
-        return carrier_leg, model_leg
+        return self._carrier.leg, self._model.socket.leg if self._model.socket is not None else None
 
     def _join_legs(self) -> None:
         self._media.join(*self._legs())
@@ -534,7 +536,7 @@ class Call:
             self._carry_out(commands)
         if self._media.downlink.is_queued:
             self.model_queued()
-        self._schedule()
+        self._timer.schedule()
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         queue = deque(commands)
@@ -564,9 +566,9 @@ class Call:
                 case asked.EndCall():
                     self._finish(command.outcome)
                 case carrier.OpenPlayback():
-                    if self._carrier is not None:
-                        self._carrier.send(command)
-                        template = self._carrier.codec.playback_template(command.playback_id)
+                    if (socket := self._carrier.socket) is not None:
+                        socket.send(command)
+                        template = socket.codec.playback_template(command.playback_id)
                         self._media.downlink.set_template(template.prefix, template.suffix)
                 case _ if isinstance(command, ModelCommand):
                     if self._model.socket is not None:
@@ -577,16 +579,12 @@ class Call:
 
     def _send_carrier(self, command: carrier.CarrierCommand) -> Sequence[Command]:
         """Send what agents may ask for; what this carrier cannot do is refused here, not in its callback."""
-        if self._carrier is None:
+        if self._carrier.send(command):
             return ()
-        try:
-            self._carrier.send(command)
-        except ValueError:
-            logger.error("call %s: %s cannot be sent", self.call_id, type(command).__name__)
-            self._counters.note("carrier_commands_refused")
-            if isinstance(command, carrier.TransferCall):
-                return self._bridge.receive_carrier(carrier.TransferStatus(answered=False), time.monotonic())
-        return ()
+        logger.error("call %s: %s cannot be sent", self.call_id, type(command).__name__)
+        if not isinstance(command, carrier.TransferCall):
+            return ()
+        return self._bridge.receive_carrier(carrier.TransferStatus(answered=False), time.monotonic())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin a task that is held by the call and ended with it."""
@@ -630,46 +628,26 @@ class Call:
 
     # Time
 
-    def _schedule(self) -> None:
-        """Have `_advance` run by the brain's next deadline. A timer that is early stays: it looks again."""
-        deadline = None if self.is_over else self._bridge.next_deadline()
-        if deadline is not None and self._timer is not None and self._timer_at <= deadline:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if deadline is not None:
-            self._timer_at = deadline
-            delay_s = max(0.0, deadline - time.monotonic())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._advance)
+    def _next_deadline(self) -> float | None:
+        return None if self.is_over else self._bridge.next_deadline()
 
     def _advance(self) -> None:
-        self._timer = None
         self._do(self._bridge.advance(time.monotonic()))
 
     # The end
 
     def _finish(self, outcome: str) -> None:
         if not self.is_over:
-            self._outcome = outcome
+            self._outcome = "drained" if outcome == "bot" and self._is_told_goodbye else outcome
             self._over.set_result(None)
 
     async def _close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._timer.stop()
         self._leave_carrier()
         self._model.leave()
         if self._recorder is not None:
             self._recorder.close()
-        sessions = self._services.sessions
-        goes_on = (
-            sessions is not None
-            and self._session.is_unfinished
-            and sessions.may_go_on(self._outcome, self._offer.caller)
-        )
-        if self._kept.stored is not None:
-            self._kept.stored.ending(self._outcome, is_unfinished=self._session.is_unfinished)
+        goes_on = self._kept.ending(self._outcome, is_unfinished=self._session.is_unfinished)
         await self._desk.close(AGENT_CLOSE_TIMEOUT_S, is_hang_up=not goes_on)
         for task in list(self._tasks):
             task.cancel()
@@ -680,6 +658,3 @@ class Call:
         counters = Counters(self._counters)
         self._media.count_into(counters)
         return Counters({name: count for name, count in counters.items() if count})
-
-
-_ignore: Callable[..., None] = lambda *_: None  # noqa: E731 - a callback that does nothing, typed as any

@@ -111,6 +111,14 @@ class CallKeeping:
         self.record = self._records.open(session_id, self._agent, on_claim=self._on_claim, carried=carried)
         self.record.resumed()
 
+    def ending(self, outcome: str, *, is_unfinished: bool) -> bool:
+        """The call is over, its tasks still stand as they did; tells whether they go on in another call.
+
+        Args:
+            is_unfinished: one of them was under way.
+        """
+        return self.stored is not None and self.stored.ending(outcome, is_unfinished=is_unfinished)
+
     async def close(self, outcome: str) -> None:
         """End the journals, and give the session up."""
         for record in (*self._former, self.record):

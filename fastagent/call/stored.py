@@ -109,8 +109,8 @@ class StoredSession(Protocol):
         None where nothing is remembered of callers.
         """
 
-    def ending(self, outcome: str, *, is_unfinished: bool) -> None:
-        """The call is over; its tasks stand as they did.
+    def ending(self, outcome: str, *, is_unfinished: bool) -> bool:
+        """The call is over; its tasks stand as they did. Tells whether they go on in another call.
 
         Args:
             is_unfinished: one of them was under way.
@@ -125,6 +125,3 @@ class StoredSessions(Protocol):
 
     def open(self, view: SessionView) -> StoredSession:
         """Begin to store a call's session."""
-
-    def may_go_on(self, outcome: str, caller: str) -> bool:
-        """A call that ends so, with a task under way, waits for its caller to call again."""

@@ -129,6 +129,8 @@ no thank you
 DEFAULT_EXAMPLE = "appointment"
 DEMO_PUBLIC_URL = "https://demo.invalid"
 """What Twilio would know this machine by; nobody resolves it."""
+DRAIN_TIMEOUT_S = 5.0
+"""After a Ctrl-C nobody is on the line any more."""
 
 
 def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -221,7 +223,13 @@ async def play_example(
     """
     teller = _Teller(narrator)
     # Caller, server and engine share this machine, and its load keeps nobody out.
-    settings = Settings(port=0, realtime_url=LOCAL_REALTIME, admission_lag_ms=0, admission_cpu_percent=0)
+    settings = Settings(
+        port=0,
+        realtime_url=LOCAL_REALTIME,
+        admission_lag_ms=0,
+        admission_cpu_percent=0,
+        drain_timeout_s=DRAIN_TIMEOUT_S,
+    )
     phone: Phone[Any] = AudioCodesPhone(LineOptions(formats=formats))
     token = None
     if carrier == "twilio":

@@ -2,11 +2,14 @@
 
 import argparse
 import importlib
+import logging
 import os
 import sys
+import tempfile
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +19,18 @@ from fastagent.cli.settings_check import print_review
 from fastagent.errors import ConfigurationError
 from fastagent.server import process
 from fastagent.server.auth import Doorkeeper
+from fastagent.server.listeners import find_listeners
 from fastagent.server.logs import start_logging
+from fastagent.server.notifier import Notifier
+from fastagent.server.supervisor import Supervisor
 from fastagent.settings import LOCAL_REALTIME, Settings
+from fastagent.settings.manager import ServiceManager
 from fastagent.settings.review import Finding, Level, review
 from fastagent.settings.sources import read_sources
 from fastagent.stats import Counters
 from fastagent.wire.openai_realtime import upgrade_request
 
-__all__ = ["add_parser", "load_agent", "load_agents"]
+__all__ = ["add_parser", "load_agent", "load_agents", "reload_agents"]
 
 EPILOG = """\
 examples:
@@ -44,7 +51,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "serve",
         help="answer calls with an agent",
-        description="Answer calls with an agent until told to stop (Ctrl-C or SIGTERM drains running calls).",
+        description="Answer calls with an agent until told to stop (Ctrl-C or SIGTERM drains running calls, "
+        "SIGHUP reads tokens and agents again; docs/operations.md says more).",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -53,6 +61,20 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     )
     parser.add_argument("--host", help="address to listen on (HOST, default 127.0.0.1)")
     parser.add_argument("--port", type=int, help="port to listen on (PORT, default 8000; 0 picks one)")
+    parser.add_argument(
+        "--workers", type=int, help="processes; 0 for one per core (FASTAGENT_WORKERS, default 1)"
+    )
+    parser.add_argument("--run-dir", help="where the processes of one port meet (FASTAGENT_RUN_DIR)")
+    parser.add_argument(
+        "--reuse-port",
+        action=argparse.BooleanOptionalAction,
+        help="bind with SO_REUSEPORT (FASTAGENT_REUSE_PORT)",
+    )
+    # What a supervisor tells its workers.
+    parser.add_argument(
+        "--listen-fd", dest="descriptors", type=int, action="append", default=[], help=argparse.SUPPRESS
+    )
+    parser.add_argument("--with-parent", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--config", metavar="FILE", help="settings as TOML (FASTAGENT_CONFIG)")
     parser.add_argument(
         "--set",
@@ -76,12 +98,64 @@ async def run(options: argparse.Namespace) -> int:
     if not options.agents:
         options.usage_error("the following arguments are required: MODULE:AGENT")
     settings = Settings.from_environment(
-        config=options.config, assignments=options.assignments, host=options.host, port=options.port
+        config=options.config, assignments=options.assignments, **_overrides(options)
     )
     start_logging(settings)
+    manager = ServiceManager.from_environment()
+    if options.descriptors:
+        manager = replace(manager, listen_descriptors=tuple(options.descriptors))
+    elif settings.workers != 1:
+        return await run_workers(options, settings, manager)
     agents = load_agents(options.agents)
-    await process.serve(agents, settings)
+    await process.serve(
+        agents,
+        settings,
+        manager=manager,
+        load_agents=partial(reload_agents, options.agents),
+        with_parent=options.with_parent,
+    )
     return 0
+
+
+def _overrides(options: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "host": options.host,
+        "port": options.port,
+        "workers": options.workers,
+        "run_dir": options.run_dir,
+        "reuse_port": options.reuse_port,
+    }
+
+
+async def run_workers(options: argparse.Namespace, settings: Settings, manager: ServiceManager) -> int:
+    """Have several processes serve the port; gives the exit code."""
+    cores = sorted(os.sched_getaffinity(0))
+    listeners = find_listeners(settings, manager.listen_descriptors)
+    own_folder = None if settings.run_dir else tempfile.TemporaryDirectory(prefix="fastagent-")
+    folder = Path(own_folder.name if own_folder is not None else settings.run_dir)
+    host, port = listeners[0].getsockname()[:2]
+    command = [sys.executable, "-m", "fastagent", "serve", *options.agents, "--with-parent"]
+    command += ["--host", settings.host, "--port", str(port), "--run-dir", str(folder), "--no-reuse-port"]
+    command += ["--config", options.config] if options.config else []
+    for assignment in options.assignments:
+        command += ["--set", assignment]
+    supervisor = Supervisor(
+        command,
+        settings.workers or len(cores),
+        listeners,
+        folder,
+        environment=os.environ,
+        cores=cores if settings.pin_workers else (),
+        notifier=Notifier(manager),
+    )
+    logging.getLogger("fastagent.supervisor").info("listening on http://%s:%d", host, port)
+    try:
+        return await supervisor.run()
+    finally:
+        for listener in listeners:
+            listener.close()
+        if own_folder is not None:
+            own_folder.cleanup()
 
 
 def check_settings(options: argparse.Namespace) -> int:
@@ -90,7 +164,7 @@ def check_settings(options: argparse.Namespace) -> int:
         fields(Settings),
         config=options.config,
         assignments=options.assignments,
-        overrides={"host": options.host, "port": options.port},
+        overrides=_overrides(options),
     )
     found = review(reading)
     wrong = []
@@ -128,6 +202,36 @@ def load_agents(names: Iterable[str]) -> list[FastAgent]:
             raise ConfigurationError(f"{other} and {name} have the same agent_id {agent.agent_id!r}")
         by_id[agent.agent_id] = name, agent
     return [agent for _, agent in by_id.values()]
+
+
+def reload_agents(names: Sequence[str]) -> list[FastAgent]:
+    """The agents as their files are now: their modules, and those that lie beside them, are imported anew.
+
+    What was imported before lives on in calls that run. A module elsewhere is not looked at again.
+
+    Raises:
+        ConfigurationError: one cannot be loaded; what was imported before stays.
+    """
+    holders = {name.partition(":")[0] for name in names}
+    folders = {
+        Path(file).resolve().parent
+        for name in holders
+        if (file := getattr(sys.modules.get(name), "__file__", None))
+    } - {Path(fastagent.__file__).parent, *Path(fastagent.__file__).parent.rglob("*")}
+    former = {
+        name: module
+        for name, module in list(sys.modules.items())
+        if name in holders
+        or ((file := getattr(module, "__file__", None)) and Path(file).resolve().parent in folders)
+    }
+    for name in former:
+        del sys.modules[name]
+    importlib.invalidate_caches()
+    try:
+        return load_agents(names)
+    except ConfigurationError:
+        sys.modules.update(former)
+        raise
 
 
 def load_agent(name: str) -> FastAgent:

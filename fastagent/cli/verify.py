@@ -4,11 +4,13 @@ import argparse
 import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 from fastagent.afsm.definition import read_graph_definition
 from fastagent.afsm.graph import Graph
 from fastagent.afsm.verify import Finding, Level, check
+from fastagent.agent import FastAgent
 from fastagent.cli.serve import load_agent
 from fastagent.errors import ConfigurationError
 
@@ -46,11 +48,10 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 async def run(options: argparse.Namespace) -> int:
     """Load, check, print."""
     try:
-        found = (
-            check(read_graph(Path(options.agent)))
-            if is_file(options.agent)
-            else check(load_agent(options.agent))
-        )
+        if is_file(options.agent):
+            found = check(read_graph(Path(options.agent)))
+        else:
+            found = check_house(load_agent(options.agent))
     except ConfigurationError as error:
         if options.json:
             print(json.dumps({"agent": options.agent, "error": str(error), "findings": []}))
@@ -72,6 +73,14 @@ async def run(options: argparse.Namespace) -> int:
     else:
         _print(found, counts)
     return WRONG if counts[Level.ERROR] or (options.strict and counts[Level.WARNING]) else 0
+
+
+def check_house(agent: FastAgent) -> list[Finding]:
+    """Give what is wrong with an agent and with all it may hand a caller over to."""
+    found = check(agent)
+    for colleague in agent.house[1:]:
+        found += [replace(one, task=f"{colleague.agent_id}/{one.task}") for one in check(colleague)]
+    return found
 
 
 def _print(found: list[Finding], counts: Counter[Level]) -> None:

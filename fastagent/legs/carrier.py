@@ -1,7 +1,7 @@
 """The carrier's side of a call: messages of one socket become events for whoever holds it."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fastagent._native.listener import Leg
 from fastagent.errors import MalformedMessageError, WireError
@@ -44,6 +44,8 @@ class CarrierSocket:
         self._bad_message_limit = bad_message_limit
         self._bad_messages = 0
         self._counters = counters
+        self._message = b""
+        self._divert: Callable[[bytes], None] | None = None
 
     def send(self, command: CarrierCommand) -> None:
         """Put a command on the wire."""
@@ -67,6 +69,17 @@ class CarrierSocket:
         if self.leg is not None:
             self.leg.close(code, reason)
 
+    def divert(self, to: Callable[[bytes], None]) -> bytes:
+        """Have all further messages go to ``to`` as they come; gives the one that is being told of."""
+        self._divert = to
+        return self._message
+
+    def divert_no_more(self, held: Iterable[bytes] = ()) -> None:
+        """Take messages here again, those first that were ``held`` meanwhile."""
+        self._divert = None
+        for message in held:
+            self.on_message(message, True)
+
     # What the native leg reports
 
     def on_open(self) -> None:
@@ -75,6 +88,9 @@ class CarrierSocket:
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode, acknowledge, pass on."""
         if self._ends_as is not None:
+            return
+        if self._divert is not None:
+            self._divert(data)
             return
         try:
             if len(data) > READ_BYTES_MAX:
@@ -90,8 +106,10 @@ class CarrierSocket:
                 self.close(1008, "too many malformed messages")
             return
         self._reply()
+        self._message = data
         for event in events:
             self.on_event(event)
+        self._message = b""
 
     def _reply(self) -> None:
         for message in self.codec.messages_to_send():

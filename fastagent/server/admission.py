@@ -61,21 +61,26 @@ class Admission:
         self._numbers = NumberLimits(settings.calls_per_number, settings.calls_per_number_hour)
         self._counters = counters
 
-    def verdict(self, now: float, *, calls: int, caller: str | None = None) -> Refusal | None:
+    def verdict(
+        self, now: float, *, calls: int, caller: str | None = None, is_late: bool = False
+    ) -> Refusal | None:
         """Why a call is refused, counted by cause; None when it may begin.
 
         Args:
             calls: those that run, and whatever else will become one.
             caller: its number, as soon as that is known (it is not before the 101).
+            is_late: it came before the end of the process began, and is taken all the same.
         """
-        refusal = self.foresee(now, calls=calls, caller=caller)
+        refusal = self.foresee(now, calls=calls, caller=caller, is_late=is_late)
         if refusal is not None:
             self._counters.note(f"admission_refused_{refusal.cause}")
         return refusal
 
-    def foresee(self, now: float, *, calls: int, caller: str | None = None) -> Refusal | None:
+    def foresee(
+        self, now: float, *, calls: int, caller: str | None = None, is_late: bool = False
+    ) -> Refusal | None:
         """The same for who only wants to know."""
-        if self.is_draining:
+        if self.is_draining and not is_late:
             return Refusal(RefusalCause.DRAINING, RETRY_AFTER_LOAD_S)
         if calls >= self._max_sessions:
             return Refusal(RefusalCause.FULL, RETRY_AFTER_S)

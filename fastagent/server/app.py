@@ -108,7 +108,7 @@ class Service:
             start=self._start,
             counters=self.counters,
         )
-        self._house = {id(one): one for agent in agents for one in agent.house}.values()
+        self._house = list({id(one): one for agent in agents for one in agent.house}.values())
         self.mcp = McpPool(server for agent in self._house for server in agent.mcp_servers)
         self._agents = {agent.agent_id: agent for agent in agents}
         self._first = agents[0]
@@ -161,6 +161,23 @@ class Service:
         """The agent whose id is the bot's name at the carrier, else the first one."""
         return self._agents.get(offer.bot_name, self._first)
 
+    def use_agents(self, agents: Sequence[FastAgent]) -> None:
+        """Have these answer the calls that begin from now on.
+
+        Raises:
+            ConfigurationError: they cannot: one has an effect without a function, or an MCP server that this
+                process is not connected to.
+        """
+        house = list({id(one): one for agent in agents for one in agent.house}.values())
+        for agent in agents:
+            self.journals.prepare(agent)
+        for agent in house:
+            if agent.mcp_servers:
+                agent.use_mcp(self.mcp)
+        self._house = house
+        self._agents = {agent.agent_id: agent for agent in agents}
+        self._first = agents[0]
+
     @contextlib.asynccontextmanager
     async def connected_tools(self) -> AsyncIterator[None]:
         """Have the agents' MCP servers connected while the context is open."""
@@ -179,7 +196,7 @@ class Service:
                 yield
             finally:
                 sys.setswitchinterval(switch_interval_s)
-                for agent in users:
+                for agent in self._house:
                     agent.use_mcp(None)
 
     def _lose(self, session_id: str) -> None:

@@ -10,6 +10,7 @@ from starlette.websockets import WebSocket
 from fastagent.call import CallServices
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.auth import Denial, Doorkeeper, Scope
+from fastagent.server.forward import Visitor
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.websocket import accept_leg, leg_of
 from fastagent.wire.audiocodes import CONNECTIVITY_REPLY, RECOMMENDED_SETTINGS, AudioCodesCodec
@@ -35,7 +36,12 @@ def audiocodes_routes(services: CallServices, switchboard: Switchboard, doors: D
         if isinstance(found, Denial):
             await websocket.send_denial_response(found.response)
             return
-        if (refusal := switchboard.refuses_socket()) is not None:
+        owner, visitor = f"audiocodes:{found.principal}", Visitor.of(websocket)
+        if visitor.resumes:
+            if not switchboard.has_call(owner, visitor.resumes):
+                await websocket.send_denial_response(PlainTextResponse("no such call", 404))
+                return
+        elif (refusal := switchboard.refuses_socket()) is not None:
             await websocket.send_denial_response(PlainTextResponse("no capacity", 503, refusal.headers))
             return
         socket = CarrierSocket(
@@ -44,7 +50,7 @@ def audiocodes_routes(services: CallServices, switchboard: Switchboard, doors: D
             counters=services.counters,
         )
         socket.leg = leg_of(websocket)
-        switchboard.hold(socket, f"audiocodes:{found.principal}", RECOMMENDED_SETTINGS)
+        switchboard.hold(socket, owner, RECOMMENDED_SETTINGS, visitor)
         await accept_leg(websocket, socket)
 
     return [

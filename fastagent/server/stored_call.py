@@ -52,10 +52,6 @@ class CallSessions:
         """Begin to store a call's session."""
         return StoredCall(self._continuity, view)
 
-    def may_go_on(self, outcome: str, caller: str) -> bool:
-        """A call that ends so, with a task under way, waits for its caller to call again."""
-        return self._continuity.may_go_on(outcome, caller)
-
 
 class StoredCall:
     """The `StoredSession` of one call."""
@@ -292,11 +288,12 @@ class StoredCall:
 
     # The end
 
-    def ending(self, outcome: str, *, is_unfinished: bool) -> None:
-        """The call is over: store how it stands."""
+    def ending(self, outcome: str, *, is_unfinished: bool) -> bool:
+        """The call is over: store how it stands. Tells whether it goes on in another call."""
         self._is_parked = False
         self._goes_on = is_unfinished and self._of.may_go_on(outcome, self._view.caller)
         self._put("interrupted" if self._goes_on else "ended", outcome)
+        return self._goes_on or self._is_lost
 
     async def close(self) -> None:
         """Give the session up, and send word to a caller who was cut off."""

@@ -13,11 +13,20 @@ from fastagent.errors import ConfigurationError, SessionError, UnsupportedMediaE
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.admission import Admission, Refusal
 from fastagent.server.continuity import Continuity, TakenSession
+from fastagent.server.forward import Forward, Visitor, resume_digest
+from fastagent.server.siblings import Siblings
 from fastagent.wire import events as carrier
 
 __all__ = ["Switchboard"]
 
 logger = logging.getLogger("fastagent.calls")
+
+GOODBYE = (
+    "The service has to stop now. Tell the caller in one short sentence, in the language of the talk, that "
+    "we have to end this call now and that they may call again in a moment. Then say goodbye. Begin nothing "
+    "else."
+)
+"""What the model is told of a call that runs when the process must end."""
 
 
 class Switchboard:
@@ -43,6 +52,10 @@ class Switchboard:
         self._waiting: set[CarrierSocket] = set()
         self._admission = admission
         self._continuity = continuity
+        self._late_until = 0.0
+        self._forwards: set[Forward] = set()
+        self.siblings: Siblings | None = None
+        """Other processes of this port, where a call may run that is resumed here."""
 
     @property
     def active_calls(self) -> int:
@@ -53,10 +66,6 @@ class Switchboard:
     def is_draining(self) -> bool:
         """No more calls are taken: the process is about to end."""
         return self._admission.is_draining
-
-    def begin_drain(self) -> None:
-        """Take no more calls; those that run go on. May be called from a signal handler."""
-        self._admission.is_draining = True
 
     @property
     def has_room(self) -> bool:
@@ -72,7 +81,16 @@ class Switchboard:
         parked = sum(call.is_parked for call in self._calls.values())
         if len(self._waiting) < parked:
             return None
-        return self._admission.verdict(time.monotonic(), calls=len(self._calls) + len(self._waiting))
+        now = time.monotonic()
+        calls = len(self._calls) + len(self._waiting)
+        return self._admission.verdict(now, calls=calls, is_late=now < self._late_until)
+
+    def has_call(self, owner: str, digest: str) -> bool:
+        """A call of this owner runs here whose id has this digest: a sibling asks."""
+        return any(
+            known == owner and resume_digest(conversation_id) == digest
+            for known, conversation_id in self._calls
+        )
 
     def find(self, conversation_id: str) -> Call | None:
         """The call of this id that is not over, whichever carrier brought it."""
@@ -92,6 +110,7 @@ class Switchboard:
         socket: CarrierSocket,
         owner: str,
         carrier_settings: Mapping[str, Any],
+        visitor: Visitor | None = None,
         *,
         admits: Callable[[carrier.SessionOffered], bool] = lambda offer: True,
     ) -> None:
@@ -99,6 +118,7 @@ class Switchboard:
 
         Args:
             owner: the carrier and the principal of its token; only the owner of a call resumes it.
+            visitor: what a sibling process would have to know, if the call is there.
             admits: whether the offer is believed; one that is not is refused.
         """
         deadline = asyncio.get_running_loop().call_later(
@@ -119,7 +139,7 @@ class Switchboard:
                     self._refuse(socket, "not admitted", event.conversation_id)
             elif isinstance(event, carrier.SessionResumed):
                 stop_waiting()
-                self._resume(socket, owner, event, carrier_settings)
+                self._resume(socket, owner, event, carrier_settings, visitor)
             elif isinstance(event, carrier.IgnoredMessage):
                 self._services.counters.note(f"carrier_ignored_{event.cause}")
 
@@ -148,7 +168,9 @@ class Switchboard:
         now = time.monotonic()
         if key in self._calls:
             self._refuse(socket, "conversation is already running", offer.conversation_id)
-        elif refusal := self._admission.verdict(now, calls=len(self._calls), caller=offer.caller):
+        elif refusal := self._admission.verdict(
+            now, calls=len(self._calls), caller=offer.caller, is_late=True
+        ):
             self._refuse(socket, f"no capacity ({refusal.cause})", offer.conversation_id)
         elif not offer.wants_audio:
             self._refuse(socket, "this bot speaks: expectAudioMessages must be on", offer.conversation_id)
@@ -179,18 +201,48 @@ class Switchboard:
         owner: str,
         event: carrier.SessionResumed,
         settings: Mapping[str, Any],
+        visitor: Visitor | None,
     ) -> None:
         call = self._calls.get((owner, event.conversation_id))
         if call is not None and not call.is_over:
             call.take(socket)
-        elif self._continuity is None:
+        elif visitor is not None and visitor.resumes:
             self._refuse(socket, "conversation not found", event.conversation_id)
         else:
-            # Another process may have had it.
-            work = self._take_over(socket, owner, event.conversation_id, settings, self._continuity)
+            # Another process has it, or had it; what comes meanwhile is held.
+            one = Forward(socket, self._services.settings.max_model_message_bytes)
+            work = self._look_elsewhere(socket, owner, event.conversation_id, settings, visitor, one)
             task = asyncio.create_task(work)
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    async def _look_elsewhere(
+        self,
+        socket: CarrierSocket,
+        owner: str,
+        conversation_id: str,
+        settings: Mapping[str, Any],
+        visitor: Visitor | None,
+        one: Forward,
+    ) -> None:
+        siblings = self.siblings.others() if self.siblings is not None and visitor is not None else []
+        if visitor is not None and await one.open(visitor, conversation_id, siblings):
+            await self._forward(one, conversation_id)
+            return
+        one.give_up()
+        if self._continuity is None:
+            self._refuse(socket, "conversation not found", conversation_id)
+        elif await self._take_over(socket, owner, conversation_id, settings, self._continuity):
+            socket.divert_no_more(one.held)
+
+    async def _forward(self, one: Forward, conversation_id: str) -> None:
+        logger.info("call %s goes on in a sibling process", conversation_id)
+        self._services.counters.note("resumes_handed_on")
+        self._forwards.add(one)
+        try:
+            await one.over
+        finally:
+            self._forwards.discard(one)
 
     async def _take_over(
         self,
@@ -199,22 +251,22 @@ class Switchboard:
         conversation_id: str,
         settings: Mapping[str, Any],
         continuity: Continuity,
-    ) -> None:
-        socket.on_event = lambda event: None  # the carrier waits for our word
+    ) -> bool:
         try:
             taken = await continuity.take_resumed(conversation_id, owner)
         except SessionError:
             self._services.counters.note("resumes_not_found")
             self._refuse(socket, "conversation not found", conversation_id)
-            return
+            return False
         offer = taken.offer(conversation_id, socket.codec)
         is_open = socket.leg is not None and socket.leg.is_open
         if offer is None or (owner, conversation_id) in self._calls or not is_open:
             continuity.keeper.release(taken.record.session_id)
             self._refuse(socket, "conversation not found", conversation_id)
-            return
+            return False
         self._services.counters.note("calls_taken_over")
         self._open(socket, owner, offer, settings, taken)
+        return True
 
     async def _continue(self, call: Call, taken: TakenSession) -> None:
         if call.stored is not None:
@@ -251,17 +303,38 @@ class Switchboard:
         self._tasks.discard(task)
         self._calls.pop(key, None)
 
-    async def drain(self, timeout_s: float, *, is_urgent: Callable[[], bool] = lambda: False) -> None:
-        """Take no more calls; wait for the running ones, and end those that are left at the deadline.
+    # The end of the process
+
+    def stop_taking(self, *, late_s: float = 0.0) -> None:
+        """Take no more calls, but those whose socket is open already.
 
         Args:
-            is_urgent: looked at while waiting: no more of it.
+            late_s: how long fresh sockets are still let in: their connection was accepted before.
         """
-        self.begin_drain()
-        deadline = time.monotonic() + timeout_s
-        while self._tasks and not is_urgent() and (left_s := deadline - time.monotonic()) > 0:
-            await asyncio.wait(set(self._tasks), timeout=min(left_s, 0.1))
+        self._admission.is_draining = True
+        self._late_until = time.monotonic() + late_s
+
+    def say_goodbye(self) -> None:
+        """Have every caller told that the call ends now; each is hung up once that was heard."""
         for call in list(self._calls.values()):
-            call.end("drained")
-        if self._tasks:
-            await asyncio.wait(set(self._tasks), timeout=5.0)
+            call.say_goodbye(GOODBYE, "service stops")
+
+    def end_calls(self, outcome: str) -> None:
+        """Hang up every call, now; a socket that might have become one is closed."""
+        for call in list(self._calls.values()):
+            call.end(outcome)
+        for socket in list(self._waiting):
+            socket.close(1001, "server stops")
+        self._waiting.clear()
+        for one in list(self._forwards):
+            one.end()
+
+    async def wait_for_calls(self, timeout_s: float) -> bool:
+        """Wait until no call is left, nor a socket that may become one; False when time was up before."""
+        if not self._tasks:
+            if not self._waiting:
+                return True
+            await asyncio.sleep(timeout_s)
+            return not (self._tasks or self._waiting)
+        await asyncio.wait(set(self._tasks), timeout=timeout_s)
+        return not (self._tasks or self._waiting)

@@ -18,7 +18,7 @@ TOKEN_CHARACTERS_SAFE = 32
 """A shorter token is unsafe on a public address: in hexadecimal it holds less than 128 bits."""
 DISTINCT_CHARACTERS_MIN = 8
 """A token with fewer different characters was not made by chance."""
-PRIVATE_FOLDERS = ("recordings_dir", "journals_dir")
+PRIVATE_FOLDERS = ("recordings_dir", "journals_dir", "run_dir")
 PRIVATE_FILES = ("tokens_file", "store_path")
 TOKEN_SETTINGS = ("audiocodes_tokens", "twilio_auth_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
 

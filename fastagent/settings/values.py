@@ -34,6 +34,8 @@ _CHOICES = {
     "resume_proof": ("code", "number", "off"),
 }
 _MAY_BE_ZERO = (
+    "workers",
+    "drain_goodbye_s",
     "link_delay_ms",
     "recording_retention_days",
     "journal_retention_days",
@@ -182,8 +184,19 @@ class Settings:
     """Without audio from the caller for this long, the bot asks whether somebody is there."""
     no_media_limit_s: float = field(default=30.0, metadata=_variable("FASTAGENT_NO_MEDIA_LIMIT_SECONDS"))
     """Without audio from the caller for this long, the call is ended."""
-    drain_timeout_s: float = field(default=10.0, metadata=_variable("FASTAGENT_DRAIN_TIMEOUT_SECONDS"))
+    drain_timeout_s: float = field(default=600.0, metadata=_variable("FASTAGENT_DRAIN_TIMEOUT_SECONDS"))
     """What running calls get to end after a request to stop."""
+    drain_goodbye_s: float = field(default=10.0, metadata=_variable("FASTAGENT_DRAIN_GOODBYE_SECONDS"))
+    """How long before that is over the callers who are left are told that the call ends."""
+    run_dir: str = field(default="", metadata=_variable("FASTAGENT_RUN_DIR"))
+    """A private folder where the processes of one port meet: a new one takes the listening socket over, and a
+    call is resumed in whichever has it; empty: there is only one."""
+    reuse_port: bool = field(default=False, metadata=_variable("FASTAGENT_REUSE_PORT"))
+    """Bind with ``SO_REUSEPORT``, for processes that cannot meet in a folder: each has a queue of its own."""
+    workers: int = field(default=1, metadata=_variable("FASTAGENT_WORKERS"))
+    """Processes that serve the port, with limits of their own each; 0 for one per core."""
+    pin_workers: bool = field(default=False, metadata=_variable("FASTAGENT_PIN_WORKERS"))
+    """Keep each of them on a core of its own."""
 
     lead_ms: int = field(default=400, metadata=_variable("FASTAGENT_LEAD_MS"))
     """Most bot audio in flight to a telephone carrier."""
@@ -386,6 +399,9 @@ class Settings:
                 if reason := _token_fault(token):
                     yield Fault(name, reason)
         yield from self._twilio_faults()
+        if self.reuse_port and (self.run_dir or self.workers != 1):
+            text = "expected neither FASTAGENT_RUN_DIR nor workers beside it: those share one queue"
+            yield Fault("reuse_port", text)
         if not self.is_loopback and not self.has_tokens:
             yield Fault(
                 "host",

@@ -13,7 +13,7 @@ from fastagent import AFSMState, ConversationContext, FastAgent
 from fastagent._native import g711
 from fastagent.afsm.state import StateResult
 from fastagent.audio.formats import MULAW_8K, PCM16_24K, Encoding
-from fastagent.errors import LegConnectError
+from fastagent.errors import LegClosedError, LegConnectError
 from fastagent.testing.audiocodes_phone import LinePhase, PhoneLine
 from fastagent.testing.realtime_model import ModelSession
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA
@@ -646,6 +646,9 @@ def test_stopping_server_hangs_up_at_the_deadline_and_takes_no_new_calls() -> No
         assert (await scene.summary()).outcome == "drained"
         with pytest.raises(LegConnectError):
             await scene.phone().connect(scene.server.audiocodes_url)
+        with pytest.raises(LegClosedError):
+            await waiting.wait_until(lambda line: False, "the end of the server")
+        assert waiting.close_code == 1001
 
     run(scenario, drain_timeout_s=0.5)
 

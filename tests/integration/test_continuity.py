@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from fastagent import AFSMState, FastAgent
 from fastagent.errors import FastAgentError
 from fastagent.server.process import RunningServer, run_server
 from fastagent.settings import Settings
@@ -61,7 +62,8 @@ class House:
             "admission_lag_ms": 0.0,
             **settings,
         }
-        async with run_server(clinic(self.directory / "bookings"), Settings(**values)) as server:
+        agent = values.pop("agent", None) or clinic(self.directory / "bookings")
+        async with run_server(agent, Settings(**values)) as server:
             yield server
 
     async def call(self, server: RunningServer, **options: Any) -> tuple[AudioCodesPhone, Talk]:
@@ -308,6 +310,57 @@ def test_a_call_that_ends_in_good_order_brings_no_message(tmp_path: Path) -> Non
     play(tmp_path, scenario)
 
 
+# What is remembered
+
+
+class Identify(AFSMState):
+    """Knows callers who say the password, and their favourite from the call before."""
+
+    name = "identify"
+    allowed_transitions = ("end",)
+
+    async def process(self, input_text, context):
+        if input_text == "the password":
+            assert self.call.recall()
+        known = context.profile.get("favourite", "nothing")
+        if input_text.startswith("I like"):
+            context.update_user_profile({"favourite": input_text.removeprefix("I like ")})
+            return {"response": "", "next_state": "end", "confidence": 1.0}
+        return {"response": f"I know {known}.", "next_state": "identify", "confidence": 1.0}
+
+
+def rememberer(days: float) -> FastAgent:
+    states = [Identify(), AFSMState("end", "Noted.")]
+    return FastAgent("shop", states, "identify", task_name="identify", memory_days=days)
+
+
+def test_what_an_agent_knows_of_a_caller_outlives_the_call_once_they_have_proved_who_they_are(
+    tmp_path: Path,
+) -> None:
+    async def scenario(house: House) -> None:
+        async def calls(*answers: str, **options: Any) -> list[str]:
+            async with house.server(agent=rememberer(1.0)) as server:
+                phone, talk = await house.call(server, **options)
+                said = [(await talk.call("identify", request="hello"))["say"]]
+                for answer in answers:
+                    report = await talk.call("task_reply", task="identify", answer=answer)
+                    said.append(report["say"])
+                await phone.hang_up()
+                await house.over(server)
+            return said
+
+        assert await calls("I like tea") == ["I know nothing.", "Noted."]  # and nobody proved anything
+        assert await calls("the password", "I like coffee") == [
+            "I know nothing.",
+            "I know nothing.",
+            "Noted.",
+        ]
+        assert await calls("the password") == ["I know nothing.", "I know coffee."]
+        assert await calls("the password", caller="+15550100009") == ["I know nothing.", "I know nothing."]
+
+    play(tmp_path, scenario)
+
+
 # Another process
 
 
@@ -426,3 +479,38 @@ def test_a_killed_process_loses_no_call(tmp_path: Path, comes_back: str) -> None
         assert lines(house.directory / "bookings") == ["book Monday"]
 
     play(tmp_path, scenario)
+
+
+def test_a_line_that_comes_back_at_two_servers_at_once_goes_on_at_one(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as first:
+            phone, talk = await house.call(first)
+            await talk.book(until="confirm")
+            await phone.drop()
+            await house.told()  # the grace is over: nobody has it
+        names = [str(tmp_path / name) for name in ("one", "other")]
+        async with house.server(journals_dir=names[0]) as one, house.server(journals_dir=names[1]) as other:
+            sessions = len(house.model.sessions)
+            lines = [phone, AudioCodesPhone(phone.line.options, conversation_id=phone.line.conversation_id)]
+            house.phones.append(lines[1])
+            await lines[1].connect(other.audiocodes_url)
+
+            async def come_back() -> None:
+                lines[1].line.resume(asyncio.get_running_loop().time())
+                with contextlib.suppress(FastAgentError):
+                    await lines[1]._answered(15.0)
+
+            await asyncio.gather(
+                phone.resume(url=one.audiocodes_url, timeout_s=15.0), come_back(), return_exceptions=True
+            )
+            taken = [server.service.counters["calls_taken_over"] for server in (one, other)]
+            assert sorted(taken) == [0, 1]
+            assert len(house.model.sessions) == sessions + 1
+            await booked_elsewhere(Talk(house.model.sessions[-1]))
+        assert lines_of(tmp_path) == ["book Monday"]
+
+    play(tmp_path, scenario)
+
+
+def lines_of(directory: Path) -> list[str]:
+    return lines(directory / "bookings")

@@ -57,7 +57,7 @@ def serve_and_play(*command_lines: list[str], **settings: Any) -> list[int]:
     """Run ``fastagent play`` several times against one server; gives the exit codes."""
 
     async def scenario() -> list[int]:
-        values: dict[str, Any] = {"port": 0, "realtime_url": NOBODY, **settings}
+        values: dict[str, Any] = {"port": 0, "realtime_url": NOBODY, "drain_timeout_s": 1.0, **settings}
         async with asyncio.timeout(60), run_server(FastAgent("bot"), Settings(**values)) as server:
             return [await play(server, *arguments) for arguments in command_lines]
 
@@ -185,7 +185,7 @@ def test_long_file_is_prepared_beside_the_loop(calls, tmp_path, monkeypatch):
             return convert(clip, format)
 
         monkeypatch.setattr(Clip, "encoded", encoded)
-        settings = Settings(port=0, realtime_url=NOBODY)
+        settings = Settings(port=0, realtime_url=NOBODY, drain_timeout_s=1.0)
         async with asyncio.timeout(60), run_server(FastAgent("bot"), settings) as server:
             upload = asyncio.create_task(play(server, str(tmp_path / "greeting.wav"), "--session", "c-1"))
             await begun.wait()

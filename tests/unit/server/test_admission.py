@@ -44,6 +44,7 @@ def test_full_house_and_the_end_of_the_process():
     assert refusal is not None
     assert (refusal.cause, refusal.retry_after_s) == (RefusalCause.FULL, 1)
     one.is_draining = True
+    assert one.foresee(0.0, calls=0, is_late=True) is None  # it was let in before
     refusal = one.verdict(0.0, calls=0)
     assert refusal is not None
     assert refusal.cause is RefusalCause.DRAINING

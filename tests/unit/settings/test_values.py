@@ -14,6 +14,8 @@ NUMBERS = [
     if isinstance(entry.default, int | float) and not isinstance(entry.default, bool) and entry.name != "port"
 ]
 MAY_BE_ZERO = (
+    "workers",
+    "drain_goodbye_s",
     "link_delay_ms",
     "recording_retention_days",
     "journal_retention_days",
