@@ -54,6 +54,7 @@ cdef enum:
     BLOCK_TEXT = 4096
     BLOCK_BYTES = 3072
     BLOCK_SAMPLES = 1536  # of two bytes: samples are decoded to where they lie well
+    SEQUENCE_DIGITS_MAX = 15
 
 _ENCODINGS = {"pcm16": FA_PCM16, "mulaw": FA_ULAW, "alaw": FA_ALAW}
 
@@ -193,8 +194,9 @@ cdef class Uplink(Pump):
     Args:
         expected_field: which of the spec's fields must be the text ``expected``; a message in which it is not
             belongs to the slow path. -1: none.
-        sequence_field: which of them is a number that grows by one with each message: ``gaps`` and ``repeats``
-            count where it does not. -1: none.
+        sequence_field: which of them is a number, or its digits in a string, that grows by one with each message,
+            taken here or not: where it jumps ahead, ``gaps`` counts that; where it does not go on, ``repeats``.
+            The audio passes either way. -1: none.
     """
 
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
@@ -231,12 +233,14 @@ cdef class Uplink(Pump):
         cdef const fa_span *span = &self.match.field[self.sequence_field]
         cdef int64_t number = 0
         cdef size_t i
-        if span.kind != FA_JSON_NUMBER or span.size > 15:
+        if span.kind != FA_JSON_NUMBER and span.kind != FA_JSON_STRING:
+            return
+        if span.size == 0 or span.size > SEQUENCE_DIGITS_MAX:
             return
         for i in range(span.size):
-            if not b"0" <= span.start[i] <= b"9":
+            if not c"0" <= span.start[i] <= c"9":
                 return
-            number = 10 * number + (span.start[i] - 48)
+            number = 10 * number + (span.start[i] - c"0")
         if self.last_sequence >= 0 and number <= self.last_sequence:
             self.repeats += 1
             return
@@ -250,13 +254,13 @@ cdef class Uplink(Pump):
         cdef char *out
         cdef uint8_t block[BLOCK_BYTES]
         cdef int verdict = self._find_audio(message, n, &found)
+        if self.sequence_field >= 0 and verdict != PUMP_OTHER and verdict != PUMP_MALFORMED:
+            self._note_sequence()
         if self.expected_field >= 0 and (verdict == PUMP_SEND or verdict == PUMP_QUIET) and not self._is_expected():
             self.messages -= 1
             return PUMP_OTHER
         if verdict != PUMP_SEND:
             return verdict
-        if self.sequence_field >= 0:
-            self._note_sequence()
         if self._is_copied(found.length):
             self.samples_in += found.length // self.in_sample_size
             if self.tap is not None:

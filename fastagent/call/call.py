@@ -122,7 +122,7 @@ class Call:
             self._desk.model_settings,
             greeting=agent.greeting,
             limits=BridgeLimits(
-                resume_grace_s=settings.resume_grace_s,
+                resume_grace_s=settings.resume_grace_s if codec.can_resume else 0.0,
                 max_call_s=settings.max_call_s,
                 model_session_limit_s=settings.model_session_limit_s,
             ),

@@ -7,13 +7,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from fastagent.audio import wav
 from fastagent.audio.formats import PCM16_24K, AudioFormat, Encoding
 from fastagent.errors import ConfigurationError, FastAgentError, LegError
-from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions, LinePhase, PhoneLine
+from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
 from fastagent.testing.caller_script import (
     AwaitEndStep,
     CallerScript,
@@ -23,6 +23,8 @@ from fastagent.testing.caller_script import (
     SayStep,
     ScriptReport,
 )
+from fastagent.testing.phone import Phone
+from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA
 
 __all__ = ["Narrator", "add_parser", "caller_voice", "media_formats", "play_call", "save_recording"]
@@ -31,13 +33,17 @@ EPILOG = """\
 examples:
   fastagent call --say "book an appointment for monday" --say "three pm" --say "yes please"
   fastagent call --script booking.txt --media raw/mulaw
+  fastagent call --carrier twilio --token "$TWILIO_AUTH_TOKEN" --public-url https://h.example --say hello
   fastagent call --wav question.wav --url wss://bot.example.com/audiocodes/webhook --token "$AUDIOCODES_TOKEN"
 
 A script holds one step a line: words to say, "interrupt 1.5: words", "pause 2", "dtmf 12#", "hang up".
 The recording is stereo: left the caller, right the bot. Speaking lines needs: pip install 'fastagent[local]'.
 """
 
-DEFAULT_URL = "ws://127.0.0.1:8000/audiocodes/webhook"
+DEFAULT_URLS = {
+    "audiocodes": "ws://127.0.0.1:8000/audiocodes/webhook",
+    "twilio": "http://127.0.0.1:8000/twilio/webhook",
+}
 CALLER_VOICE = "en-gb"
 CALLER_SAMPLE_RATE = 16_000
 HANG_UP_TIMEOUT_S = 2.0
@@ -52,12 +58,21 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser = verbs.add_parser(
         "call",
         help="ring a running server as a synthetic caller",
-        description="Ring a server over the AudioCodes protocol, speak, listen, and record both sides.",
+        description="Ring a server as a telephone network does, speak, listen, and record both sides.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--url", default=DEFAULT_URL, help=f"the bot URL (default {DEFAULT_URL})")
-    parser.add_argument("--token", help="bearer token")
+    parser.add_argument(
+        "--carrier",
+        choices=sorted(DEFAULT_URLS),
+        default="audiocodes",
+        help="whose protocol to speak (default audiocodes)",
+    )
+    parser.add_argument("--url", help="the bot URL, or the webhook's (default: on this machine, port 8000)")
+    parser.add_argument("--token", help="bearer token; for Twilio the auth token that signs")
+    parser.add_argument(
+        "--public-url", metavar="URL", help="for Twilio: the server's FASTAGENT_PUBLIC_URL, if it is another"
+    )
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--say", action="append", metavar="LINE", help="a line to speak; may be repeated")
     what.add_argument("--script", type=Path, metavar="FILE", help="a file of steps")
@@ -76,10 +91,9 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 async def run(options: argparse.Namespace) -> int:
     """Make the call."""
-    _check_url(options.url)
-    line = LineOptions(bot_name=options.bot)
-    if options.media is not None:
-        line = LineOptions(bot_name=options.bot, formats=media_formats(options.media))
+    url = options.url or DEFAULT_URLS[options.carrier]
+    _check_url(url, options.carrier)
+    phone = _phone(options)
     if options.wav is not None:
         script = CallerScript([SayStep("")])
         render = _recorded(options.wav)
@@ -87,10 +101,9 @@ async def run(options: argparse.Namespace) -> int:
         text = "\n".join(options.say) if options.say else _read(options.script)
         script = CallerScript.parse(text)
         render = caller_voice()
-    phone = AudioCodesPhone(line)
     narrator = Narrator(sys.stdout)
     try:
-        report = await play_call(phone, options.url, options.token, script, render, narrator)
+        report = await play_call(phone, url, options.token, script, render, narrator)
     finally:
         if phone.line.streams or phone.line.said("caller"):
             save_recording(phone, options.out)
@@ -99,6 +112,16 @@ async def run(options: argparse.Namespace) -> int:
     for violation in phone.line.violations:
         print(f"protocol: {violation.rule} {violation.detail}", file=sys.stderr)
     return 0 if report.ended_by in ("bot", "caller") and not phone.line.violations else 1
+
+
+def _phone(options: argparse.Namespace) -> Phone[Any]:
+    if options.carrier == "twilio":
+        if options.media is not None:
+            raise ConfigurationError("--media: Twilio has one format only")
+        return TwilioPhone(TwilioOptions(fields={"bot": options.bot}), public_url=options.public_url or "")
+    if options.media is None:
+        return AudioCodesPhone(LineOptions(bot_name=options.bot))
+    return AudioCodesPhone(LineOptions(bot_name=options.bot, formats=media_formats(options.media)))
 
 
 class Narrator:
@@ -139,7 +162,7 @@ class Narrator:
 
 
 async def play_call(
-    phone: AudioCodesPhone,
+    phone: Phone[Any],
     url: str,
     token: str | None,
     script: CallerScript,
@@ -168,11 +191,9 @@ async def play_call(
     teller = asyncio.create_task(_tell_bot(phone, narrator)) if tells_bot else None
     try:
         await phone.initiate()
-        if phone.line.phase is LinePhase.FAILED:
-            raise ConfigurationError(f"the server refused the call: {phone.line.error_reason or 'no reason'}")
-        narrator.line(
-            "line", f"connected, caller audio as {phone.line.media.name if phone.line.media else '?'}"
-        )
+        if phone.line.refusal:
+            raise ConfigurationError(f"the server refused the call: {phone.line.refusal}")
+        narrator.line("line", f"connected, caller audio as {phone.line.media_name}")
         return await script.play(phone, render, on_step=narrator.step)
     finally:
         if teller is not None:
@@ -184,16 +205,16 @@ async def play_call(
         await phone.close()
 
 
-async def _tell_bot(phone: AudioCodesPhone, narrator: Narrator) -> None:
+async def _tell_bot(phone: Phone[Any], narrator: Narrator) -> None:
     """Print the bot's utterances as they begin: in words where the server tells them to the carrier."""
     told = 0
 
-    def has_more(line: PhoneLine) -> bool:
+    def has_more(line: Any) -> bool:
         return len(line.streams) > told
 
     while True:
         await phone.wait_until(has_more, "the bot", timeout_s=3600)
-        words = {entry.at_s: entry.text for entry in phone.line.transcript if entry.speaker == "bot"}
+        words = phone.line.bot_words
         for stream in phone.line.streams[told:]:
             narrator.line("bot", words.get(stream.opened_at_s, "(speaks)"))
         told = len(phone.line.streams)
@@ -252,7 +273,7 @@ def _linear(audio_format: AudioFormat, data: bytes) -> bytes:
     return data
 
 
-def save_recording(phone: AudioCodesPhone, path: Path) -> None:
+def save_recording(phone: Phone[Any], path: Path) -> None:
     """Write the call as stereo WAV at 24 kHz: left the caller, right the bot.
 
     Raises:
@@ -275,11 +296,15 @@ def _read(path: Path) -> str:
         raise ConfigurationError(f"{path}: expected UTF-8 text") from None
 
 
-def _check_url(url: str) -> None:
+def _check_url(url: str, carrier: str) -> None:
+    schemes = ("http", "https") if carrier == "twilio" else ("ws", "wss")
     try:
         parts = urlsplit(url)
-        is_usable = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+        is_usable = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets or a port that cannot be
         is_usable = False
     if not is_usable:
-        raise ConfigurationError("--url: expected ws://HOST:PORT/… or wss://…, the port from 1 to 65535")
+        plain, safe = schemes
+        raise ConfigurationError(
+            f"--url: expected {plain}://HOST:PORT/… or {safe}://…, the port from 1 to 65535"
+        )

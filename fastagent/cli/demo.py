@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import secrets
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +19,8 @@ from fastagent.server.process import run_server
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
 from fastagent.testing.caller_script import CallerScript, ScriptReport
+from fastagent.testing.phone import Phone
+from fastagent.testing.twilio_phone import TwilioPhone
 
 __all__ = ["DEFAULT_EXAMPLE", "EXAMPLES", "Example", "PlayedCall", "add_parser", "play_example"]
 
@@ -124,6 +127,8 @@ no thank you
     ),
 }
 DEFAULT_EXAMPLE = "appointment"
+DEMO_PUBLIC_URL = "https://demo.invalid"
+"""What Twilio would know this machine by; nobody resolves it."""
 DRAIN_TIMEOUT_S = 5.0
 """After a Ctrl-C nobody is on the line any more."""
 
@@ -143,6 +148,12 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         choices=sorted(EXAMPLES),
         default=DEFAULT_EXAMPLE,
         help=f"who answers (default {DEFAULT_EXAMPLE})",
+    )
+    parser.add_argument(
+        "--carrier",
+        choices=("audiocodes", "twilio"),
+        default="audiocodes",
+        help="whose protocol the call comes by (default audiocodes)",
     )
     parser.add_argument(
         "--media", default="raw/lpcm16_24", help="format the carrier offers (default raw/lpcm16_24)"
@@ -184,7 +195,7 @@ class _Teller:
 class PlayedCall:
     """A call that was made, from both ends."""
 
-    phone: AudioCodesPhone
+    phone: Phone[Any]
     report: ScriptReport
     summary: CallSummary | None
     """What the server knows of it."""
@@ -202,10 +213,15 @@ async def play_example(
     formats: tuple[str, ...],
     *,
     render: Callable[[str], tuple[bytes, int]],
+    carrier: str = "audiocodes",
 ) -> PlayedCall:
-    """Serve an agent with the embedded engine on this machine, and call it."""
+    """Serve an agent with the embedded engine on this machine, and call it.
+
+    Args:
+        formats: offered by AudioCodes; Twilio has one only.
+        carrier: ``audiocodes`` or ``twilio``.
+    """
     teller = _Teller(narrator)
-    phone = AudioCodesPhone(LineOptions(formats=formats))
     # Caller, server and engine share this machine, and its load keeps nobody out.
     settings = Settings(
         port=0,
@@ -214,9 +230,17 @@ async def play_example(
         admission_cpu_percent=0,
         drain_timeout_s=DRAIN_TIMEOUT_S,
     )
+    phone: Phone[Any] = AudioCodesPhone(LineOptions(formats=formats))
+    token = None
+    if carrier == "twilio":
+        # Twilio's doors open to signatures alone: the call is signed with a key made for it.
+        token = secrets.token_hex(16)
+        settings = settings.with_changes(twilio_auth_tokens=(token,), public_url=DEMO_PUBLIC_URL)
+        phone = TwilioPhone(public_url=DEMO_PUBLIC_URL)
     async with run_server(agent, settings, observers=[teller]) as server:
+        url = server.audiocodes_url if token is None else server.twilio_url
         steps = CallerScript.parse(script)
-        report = await play_call(phone, server.audiocodes_url, None, steps, render, narrator, tells_bot=False)
+        report = await play_call(phone, url, token, steps, render, narrator, tells_bot=False)
     return PlayedCall(phone, report, teller.summary)
 
 
@@ -230,7 +254,12 @@ async def run(options: argparse.Namespace) -> int:
     print("starting the embedded engine and the server ...", flush=True)
     narrator = Narrator(sys.stdout)
     played = await play_example(
-        example.agent(options.example), example.script, narrator, formats, render=caller_voice()
+        example.agent(options.example),
+        example.script,
+        narrator,
+        formats,
+        render=caller_voice(),
+        carrier=options.carrier,
     )
     save_recording(played.phone, options.out)
     narrator.summary(played.report)

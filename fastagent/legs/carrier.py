@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterable
 from fastagent._native.listener import Leg
 from fastagent.errors import MalformedMessageError, WireError
 from fastagent.stats import Counters
-from fastagent.wire.events import CarrierCodec, CarrierCommand, CarrierEvent
+from fastagent.wire.events import (
+    CarrierCodec,
+    CarrierCommand,
+    CarrierEvent,
+    EndReason,
+    HangUp,
+    SessionEnded,
+    TransferCall,
+)
 
 __all__ = ["CarrierSocket"]
 
@@ -29,6 +37,10 @@ class CarrierSocket:
         self.leg: Leg | None = None
         self.on_event: Callable[[CarrierEvent], None] = _ignore_event
         self.on_lost: Callable[[int, str], None] = _ignore_end
+        self.hand_over: Callable[[TransferCall], None] | None = None
+        """How the caller is handed on where the socket has no word for it: it closes after this."""
+        self._ends_as: EndReason | None = None
+        """What the close means that we have begun, where it is more than a loss."""
         self._bad_message_limit = bad_message_limit
         self._bad_messages = 0
         self._counters = counters
@@ -39,10 +51,18 @@ class CarrierSocket:
         """Put a command on the wire."""
         if self.leg is None:
             return
+        if self.hand_over is not None and isinstance(command, TransferCall):
+            self.hand_over(command)
+            self._ends_as = EndReason.TRANSFERRED
+            self.close(1000, "handed over")
+            return
         for message in self.codec.send(command):
             self.leg.send(message)
-        if self.codec.may_close:
-            self.leg.close(1000, "session over")
+        if self.codec.closing_hangs_up and isinstance(command, HangUp):
+            self._ends_as = EndReason.BOT
+            self.close(1000, "hang up")
+        elif self.codec.may_close:
+            self.close(1000, "session over")
 
     def close(self, code: int = 1000, reason: str = "") -> None:
         """Begin the closing handshake."""
@@ -67,6 +87,8 @@ class CarrierSocket:
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """Decode, acknowledge, pass on."""
+        if self._ends_as is not None:
+            return
         if self._divert is not None:
             self._divert(data)
             return
@@ -96,8 +118,12 @@ class CarrierSocket:
 
     def on_closed(self, code: int, reason: str) -> None:
         """Tell the holder once."""
-        on_lost, self.on_lost, self.on_event = self.on_lost, _ignore_end, _ignore_event
-        on_lost(code, reason)
+        on_event, on_lost = self.on_event, self.on_lost
+        self.on_lost, self.on_event = _ignore_end, _ignore_event
+        if self._ends_as is not None:
+            on_event(SessionEnded(self._ends_as))
+        else:
+            on_lost(code, reason)
 
     def on_writable(self) -> None:
         """The playout tick goes on by itself."""

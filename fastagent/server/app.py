@@ -47,6 +47,7 @@ from fastagent.server.rest.sessions_api import SessionsApi
 from fastagent.server.session_secret import session_secret
 from fastagent.server.stored_call import CallSessions
 from fastagent.server.switchboard import Switchboard
+from fastagent.server.twilio import twilio_routes
 from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
@@ -318,6 +319,7 @@ def build_app(service: Service) -> Starlette:
             is_open=service.settings.metrics == "open",
         ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
+        *twilio_routes(service.services, service.switchboard),
         *agent_routes(
             service.services,
             service.switchboard,

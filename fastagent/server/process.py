@@ -183,6 +183,11 @@ class RunningServer:
         return f"ws://{self.host}:{self.port}/audiocodes/webhook"
 
     @property
+    def twilio_url(self) -> str:
+        """The webhook for Twilio, where this machine reaches it."""
+        return f"http://{self.host}:{self.port}/twilio/webhook"
+
+    @property
     def agent_url(self) -> str:
         """Where clients of our own protocol connect."""
         return f"ws://{self.host}:{self.port}{AGENT_PATH}"

@@ -116,12 +116,15 @@ class Switchboard:
         owner: str,
         carrier_settings: Mapping[str, Any],
         visitor: Visitor | None = None,
+        *,
+        admits: Callable[[carrier.SessionOffered], bool] = lambda offer: True,
     ) -> None:
         """Wait on a fresh socket for the offer or resume that says whose it is.
 
         Args:
             owner: the carrier and the principal of its token; only the owner of a call resumes it.
             visitor: what a sibling process would have to know, if the call is there.
+            admits: whether the offer is believed; one that is not is refused.
         """
         deadline = asyncio.get_running_loop().call_later(
             self._services.settings.first_message_timeout_s, self._give_up, socket
@@ -135,7 +138,10 @@ class Switchboard:
         def take(event: carrier.CarrierEvent) -> None:
             if isinstance(event, carrier.SessionOffered):
                 stop_waiting()
-                self._open(socket, owner, event, carrier_settings)
+                if admits(event):
+                    self._open(socket, owner, event, carrier_settings)
+                else:
+                    self._refuse(socket, "not admitted", event.conversation_id)
             elif isinstance(event, carrier.SessionResumed):
                 stop_waiting()
                 self._resume(socket, owner, event, carrier_settings, visitor)

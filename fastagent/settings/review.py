@@ -20,7 +20,7 @@ DISTINCT_CHARACTERS_MIN = 8
 """A token with fewer different characters was not made by chance."""
 PRIVATE_FOLDERS = ("recordings_dir", "journals_dir", "run_dir")
 PRIVATE_FILES = ("tokens_file", "store_path")
-TOKEN_SETTINGS = ("audiocodes_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
+TOKEN_SETTINGS = ("audiocodes_tokens", "twilio_auth_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
 
 
 class Level(StrEnum):

@@ -44,7 +44,8 @@ _MAY_BE_ZERO = (
     "admission_lag_ms",
     "admission_cpu_percent",
 )
-_TOKEN_SETTINGS = ("audiocodes_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
+_BEARER_SETTINGS = ("audiocodes_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
+_TWILIO_SETTINGS = ("twilio_auth_tokens", "twilio_shared_keys")
 
 
 def _variable(name: str, *, is_secret: bool = False) -> dict[str, Any]:
@@ -75,7 +76,8 @@ class Settings:
     log_format: str = field(default="auto", metadata=_variable("LOG_FORMAT"))
     """``text``, ``json``, or ``auto``: text on a terminal, else JSON."""
     public_url: str = field(default="", metadata=_variable("FASTAGENT_PUBLIC_URL"))
-    """The address carriers and callers reach us by, ``https://host[:port][/path]``; empty: not known."""
+    """The address carriers and callers reach us by, ``https://host[:port][/path]``; empty: not known.
+    Twilio's signatures are checked against it, never against what a request says of itself."""
     metrics: str = field(default="closed", metadata=_variable("FASTAGENT_METRICS"))
     """``closed``: who reads the metrics needs a token with the scope ``metrics``; ``open``: nobody does."""
     prices_file: str = field(default="", metadata=_variable("FASTAGENT_PRICES"))
@@ -91,6 +93,17 @@ class Settings:
     )
     """Bearer tokens AudioCodes may present, comma-separated in the variable (several while rotating); each
     plain or as ``sha256:`` and the digest in hexadecimal."""
+    twilio_auth_tokens: tuple[str, ...] = field(
+        default=(), repr=False, metadata=_variable("TWILIO_AUTH_TOKEN", is_secret=True)
+    )
+    """What Twilio signs its requests with, comma-separated in the variable (several while rotating, or for
+    subaccounts); they need ``FASTAGENT_PUBLIC_URL``. None: Twilio has no door here."""
+    twilio_shared_keys: tuple[str, ...] = field(
+        default=(), repr=False, metadata=_variable("TWILIO_SHARED_KEYS", is_secret=True)
+    )
+    """Further signing keys as ``id=secret``, comma-separated in the variable."""
+    twilio_account_sid: str = field(default="", metadata=_variable("TWILIO_ACCOUNT_SID"))
+    """The account whose calls are taken; empty: any that signs with one of the keys."""
     agent_tokens: tuple[str, ...] = field(
         default=(), repr=False, metadata=_variable("FASTAGENT_AGENT_TOKEN", is_secret=True)
     )
@@ -186,7 +199,7 @@ class Settings:
     """Keep each of them on a core of its own."""
 
     lead_ms: int = field(default=400, metadata=_variable("FASTAGENT_LEAD_MS"))
-    """Most bot audio in flight to a carrier that cannot recall it."""
+    """Most bot audio in flight to a telephone carrier."""
     link_delay_ms: int = field(default=0, metadata=_variable("FASTAGENT_LINK_DELAY_MS"))
     """What the way from us to the caller's ear takes; shortens truncations by as much."""
     backlog_ms: int = field(default=5000, metadata=_variable("FASTAGENT_BACKLOG_MS"))
@@ -366,8 +379,8 @@ class Settings:
             yield Fault("realtime_url", "expected ws://…, wss://… or 'local'")
         if self.traces_url and not _is_url(self.traces_url, "http", "https"):
             yield Fault("traces_url", "expected http://… or https://…")
-        if self.public_url and not _is_url(self.public_url, "http", "https"):
-            yield Fault("public_url", "expected http://… or https://…")
+        if self.public_url and not (_is_url(self.public_url, "http", "https") and _is_plain(self.public_url)):
+            yield Fault("public_url", "expected http://… or https://…, without user, query and fragment")
         if self.session_secret and len(self.session_secret) < SECRET_CHARACTERS_MIN:
             yield Fault("session_secret", f"expected at least {SECRET_CHARACTERS_MIN} characters")
         if self.redis_url and self.redis_url.partition("://")[0] not in _REDIS_SCHEMES:
@@ -383,10 +396,11 @@ class Settings:
         for proxy in self.trusted_proxies:
             if not _is_network(proxy):
                 yield Fault("trusted_proxies", f"expected an address or a network, got {proxy!r}")
-        for name in _TOKEN_SETTINGS:
+        for name in _BEARER_SETTINGS:
             for token in getattr(self, name):
                 if reason := _token_fault(token):
                     yield Fault(name, reason)
+        yield from self._twilio_faults()
         if self.reuse_port and (self.run_dir or self.workers != 1):
             text = "expected neither FASTAGENT_RUN_DIR nor workers beside it: those share one queue"
             yield Fault("reuse_port", text)
@@ -397,6 +411,20 @@ class Settings:
                 "token or FASTAGENT_TOKENS_FILE (or bind 127.0.0.1)",
                 is_exposure=True,
             )
+
+    def _twilio_faults(self) -> Iterator[Fault]:
+        for name, keys in zip(_TWILIO_SETTINGS, (self.twilio_auth_tokens, self._shared_secrets), strict=True):
+            if any(len(key) < TOKEN_CHARACTERS_MIN for key in keys):
+                yield Fault(name, f"expected at least {TOKEN_CHARACTERS_MIN} characters")
+        if self.has_twilio and (not self.public_url or _is_url(self.public_url, "http")):
+            yield Fault(
+                "public_url",
+                "expected https://… where Twilio's keys are set: they sign the address that Twilio calls",
+            )
+
+    @property
+    def _shared_secrets(self) -> tuple[str, ...]:
+        return tuple(key.partition("=")[2] for key in self.twilio_shared_keys)
 
     def _number_faults(self) -> Iterator[Fault]:
         for entry in fields(self):
@@ -409,15 +437,23 @@ class Settings:
                 yield Fault(entry.name, f"expected more than 0, got {value}")
 
     @property
+    def has_twilio(self) -> bool:
+        """Twilio's requests can be told from others, so its doors are there."""
+        return any(getattr(self, name) for name in _TWILIO_SETTINGS)
+
+    @property
     def has_tokens(self) -> bool:
         """Something says who may come in."""
-        return bool(self.tokens_file) or any(getattr(self, name) for name in _TOKEN_SETTINGS)
+        has_bearers = any(getattr(self, name) for name in _BEARER_SETTINGS)
+        return bool(self.tokens_file) or has_bearers or self.has_twilio
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """What must be seen by nobody; for a log that leaves it out."""
-        tokens = (token for name in _TOKEN_SETTINGS for token in getattr(self, name))
-        return tuple(filter(None, (self.openai_api_key, self.redis_url, self.session_secret, *tokens)))
+        tokens = (token for name in _BEARER_SETTINGS for token in getattr(self, name))
+        keys = (*self.twilio_auth_tokens, *self._shared_secrets)
+        own = (self.openai_api_key, self.redis_url, self.session_secret)
+        return tuple(filter(None, (*own, *tokens, *keys)))
 
     @property
     def is_loopback(self) -> bool:
@@ -436,6 +472,11 @@ def _is_url(url: str, *schemes: str) -> bool:
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets or a port that cannot be
         return False
+
+
+def _is_plain(url: str) -> bool:
+    """Nothing stands in an address but the place."""
+    return not ("?" in url or "#" in url or "@" in urlsplit(url).netloc)
 
 
 def _is_network(text: str) -> bool:

@@ -17,13 +17,11 @@ draining. What ``playStream.stop`` does to audio not yet heard is disputed betwe
 """
 
 import base64
-import random
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
-import numpy as np
 import orjson
 
 from fastagent._native import g711
@@ -38,7 +36,8 @@ from fastagent.testing.audiocodes_records import (
     Transcript,
     Violation,
 )
-from fastagent.testing.recording import Track, resample_clip, stereo
+from fastagent.testing.caller_voice import CallerVoice, comfort_noise
+from fastagent.testing.recording import Track, stereo
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA
 from fastagent.wire.audiocodes_activities import DTMF_SENT, DTMF_SENT_MAX, EVENTS_TO_BOT
 from fastagent.wire.events import MediaOffer
@@ -114,8 +113,7 @@ class PhoneLine:
         self._new_id = new_id
         self._utc_now = utc_now
         self._outbox: list[bytes] = []
-        self._speech: list[bytearray] = []
-        self._is_speaking = False
+        self._voice: CallerVoice | None = None
         self._origin_s = 0.0
         self._stream_at_s = 0.0
         self._stream_chunks = 0
@@ -124,8 +122,6 @@ class PhoneLine:
         self._owes_header = False
         self._wants_stream = False
         self._waits_until_s: float | None = None
-        self._noise = b""
-        self._noise_at = 0
 
     # What a test asks
 
@@ -142,7 +138,22 @@ class PhoneLine:
     @property
     def has_speech(self) -> bool:
         """Something the caller shall say is not yet said."""
-        return bool(self._speech)
+        return self._voice is not None and self._voice.has_speech
+
+    @property
+    def bot_words(self) -> Mapping[float, str]:
+        """What the bot said, as far as it told the carrier, by the time it was told."""
+        return {entry.at_s: entry.text for entry in self.transcript if entry.speaker == "bot"}
+
+    @property
+    def refusal(self) -> str:
+        """Why the bot did not take the call; empty when it did."""
+        return (self.error_reason or "no reason") if self.phase is LinePhase.FAILED else ""
+
+    @property
+    def media_name(self) -> str:
+        """The format of caller audio, under the carrier's name."""
+        return self.media.name if self.media else "?"
 
     @property
     def streams(self) -> list[PlayedStream]:
@@ -190,8 +201,8 @@ class PhoneLine:
             supportedMediaFormats=list(self.options.formats),
         )
 
-    def lose_socket(self, now: float) -> None:
-        """The socket is gone: nothing more is heard or sent until `resume`."""
+    def lose_socket(self, now: float, code: int = 1006) -> None:
+        """The socket is gone, however it closed: nothing more is heard or sent until `resume`."""
         self.advance(now)
         self._play.end(now)
         self._outbox.clear()
@@ -222,11 +233,9 @@ class PhoneLine:
         Raises:
             ValueError: the call is not accepted yet, so its format is unknown.
         """
-        if self.media is None:
+        if self._voice is None:
             raise ValueError("the call is not accepted yet")
-        speech = resample_clip(pcm, sample_rate, self.media.format.sample_rate)
-        if speech:
-            self._speech.append(bytearray(speech))
+        self._voice.say(pcm, sample_rate)
 
     def dtmf(self, digits: str) -> bool:
         """Type digits; False when the bot did not ask for them (``sendDTMF``), so that none are sent."""
@@ -288,6 +297,10 @@ class PhoneLine:
         """Note a broken rule."""
         self.violations.append(Violation(now, rule, detail))
 
+    def report_binary(self, now: float, size_bytes: int) -> None:
+        """A message came in a binary frame."""
+        self.report("binary_frame", now, f"{size_bytes} bytes")
+
     def receive(self, message: bytes, now: float) -> None:
         """Take one message of the bot. Broken rules are noted, never raised."""
         self.advance(now)
@@ -332,7 +345,16 @@ class PhoneLine:
             self.report("accepted_format_not_offered", now, str(name))
             return
         self.media = AUDIOCODES_MEDIA[name]
-        self._noise = self._comfort_noise(self.media.format.sample_rate)
+        rate = self.media.format.sample_rate
+        if self._voice is None or self._voice.sample_rate != rate:
+            self._voice = CallerVoice(
+                rate,
+                self._comfort_noise(rate),
+                track=self._caller,
+                utterances=self.utterances,
+                echo_db=self.options.echo_db,
+                echo_delay_s=self.options.echo_delay_ms / 1000,
+            )
         self.phase = LinePhase.ACTIVE
         self._wants_stream = self._wants_stream or self.options.opens_stream
         if self.options.announces_stream_first:
@@ -543,13 +565,9 @@ class PhoneLine:
 
     def _send_chunk(self, due_s: float) -> None:
         assert self.media is not None
+        assert self._voice is not None
         format = self.media.format
-        size = 2 * format.samples_in_ms(self.options.chunk_ms)
-        pcm = self._next_speech(size, due_s)
-        pcm += self._next_noise(size - len(pcm))
-        if self.options.echo_db is not None:
-            pcm = self._with_echo(pcm, due_s, format.sample_rate, self.options.echo_db)
-        self._caller.append(max(due_s, self._caller.end_s), format.sample_rate, pcm)
+        pcm = self._voice.piece(format.samples_in_ms(self.options.chunk_ms), due_s, self._play.clock.track)
         data = g711.ulaw_encode(pcm) if format.encoding is Encoding.MULAW else pcm
         if self.media.has_wav_header and (self._owes_header or self.options.repeats_wav_header):
             data = wav.header(format) + data
@@ -557,44 +575,8 @@ class PhoneLine:
         self.chunks_sent += 1
         self._send_stream("userStream.chunk", audioChunk=base64.b64encode(data).decode())
 
-    def _with_echo(self, pcm: bytes, due_s: float, sample_rate: int, echo_db: float) -> bytes:
-        """The bot as the far end's microphone hears it, under what the caller says."""
-        own = np.frombuffer(pcm, dtype="<i2")
-        delay_s = (self.options.echo_delay_ms + self.options.chunk_ms) / 1000
-        bot = self._play.clock.track.read(due_s - delay_s, len(own), sample_rate)
-        mixed = own + bot * 10 ** (echo_db / 20)
-        heard: bytes = np.clip(mixed, -32768, 32767).astype("<i2").tobytes()
-        return heard
-
-    def _next_speech(self, size: int, due_s: float) -> bytes:
-        if not self._speech:
-            return b""
-        assert self.media is not None
-        speech = self._speech[0]
-        if not self._is_speaking:
-            self._is_speaking = True
-            self.utterances.append((due_s, due_s))
-        pcm = bytes(speech[:size])
-        del speech[:size]
-        end_s = due_s + len(pcm) / 2 / self.media.format.sample_rate
-        self.utterances[-1] = (self.utterances[-1][0], end_s)
-        if not speech:
-            self._speech.pop(0)
-            self._is_speaking = False
-        return pcm
-
-    def _next_noise(self, size: int) -> bytes:
-        noise = bytearray()
-        while len(noise) < size:
-            piece = self._noise[self._noise_at : self._noise_at + size - len(noise)]
-            self._noise_at = (self._noise_at + len(piece)) % len(self._noise)
-            noise += piece
-        return bytes(noise)
-
     def _comfort_noise(self, sample_rate: int) -> bytes:
-        # One second, always the same: a call must be repeatable.
-        peak, source = self.options.comfort_noise_peak, random.Random(sample_rate)
-        return np.array([source.randint(-peak, peak) for _ in range(sample_rate)], dtype="<i2").tobytes()
+        return comfort_noise(sample_rate, self.options.comfort_noise_peak)
 
     def _end(self, now: float, code: str, reason: str) -> None:
         if self.is_over or self.phase is LinePhase.IDLE:
@@ -610,5 +592,6 @@ class PhoneLine:
     def _fall_silent(self, now: float) -> None:
         self._play.end(now)
         self.user_stream = StreamPhase.CLOSED
-        self._speech.clear()
+        if self._voice is not None:
+            self._voice.fall_silent()
         self._waits_until_s = None

@@ -14,9 +14,10 @@ import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from fastagent.errors import ConfigurationError, LegClosedError, LegTimeoutError
-from fastagent.testing.audiocodes_phone import AudioCodesPhone
+from fastagent.testing.phone import Phone
 
 __all__ = [
     "AwaitEndStep",
@@ -114,7 +115,7 @@ class CallerScript:
 
     async def play(
         self,
-        phone: AudioCodesPhone,
+        phone: Phone[Any],
         render: Callable[[str], tuple[bytes, int]],
         *,
         on_step: Callable[[Progress], None] = lambda step: None,
@@ -143,7 +144,7 @@ class CallerScript:
 
     async def _play_step(
         self,
-        phone: AudioCodesPhone,
+        phone: Phone[Any],
         step: Step,
         render: Callable[[str], tuple[bytes, int]],
         on_step: Callable[[Progress], None],
@@ -183,7 +184,7 @@ class CallerScript:
                 if first is not None:
                     report.reply_times_s.append(first - said_at)
 
-    async def _await_end(self, phone: AudioCodesPhone, report: ScriptReport) -> None:
+    async def _await_end(self, phone: Phone[Any], report: ScriptReport) -> None:
         try:
             await phone.wait_ended(timeout_s=END_TIMEOUT_S)
             report.ended_by = "bot"
@@ -229,7 +230,7 @@ def _now() -> float:
     return asyncio.get_running_loop().time()
 
 
-async def _bot_finished(phone: AudioCodesPhone) -> None:
+async def _bot_finished(phone: Phone[Any]) -> None:
     """Wait until the bot has said something since the caller's last words, and is silent."""
     quiet_since: float | None = None
 

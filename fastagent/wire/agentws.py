@@ -121,6 +121,9 @@ class AgentCodec:
     # On `interruption` the client drops all it has not played.
     cuts_reliably: bool = True
     close_may_cut: bool = False
+    can_resume: bool = True
+    # ``session_ended`` does.
+    closing_hangs_up: bool = False
 
     __slots__ = (
         "_agents",

@@ -143,6 +143,8 @@ class AudioCodesCodec:
     cuts_reliably: bool = False
     # It is "end of input" to the vendor's own samples and "be silent" to others' experience.
     close_may_cut: bool = True
+    can_resume: bool = True
+    closing_hangs_up: bool = False
     # The end is the carrier's word, and the socket theirs to close.
     may_close: bool = False
 

@@ -98,6 +98,8 @@ class SessionOffered:
     """False when the carrier wants text back instead of audio."""
     caller: str = field(default="", repr=False)
     bot_name: str = ""
+    parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """What else came with the offer, under the carrier's own names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -437,9 +439,13 @@ class CarrierCodec(Protocol):
         """How the native scanner recognises caller audio; asked for once the session was offered."""
 
     cuts_reliably: bool
-    """Audio already sent can be recalled (so playout may run far ahead)."""
+    """Audio already sent can be recalled however much it is (so playout may run far ahead)."""
     close_may_cut: bool
     """`ClosePlayback` may silence audio that was not heard yet (so it must wait until all was)."""
+    can_resume: bool
+    """After a lost socket the call may come back on another."""
+    closing_hangs_up: bool
+    """`HangUp` has no message of its own: closing the socket ends the call."""
 
     def media_named(self, name: str) -> MediaOffer | None:
         """The format of this name; None when the carrier has none such."""

@@ -21,7 +21,17 @@ from fastagent.server.process import RunningServer, run_server
 from fastagent.settings import Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions, PhoneLine
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
+from fastagent.testing.twilio_phone import TwilioLine, TwilioOptions, TwilioPhone
 
+PUBLIC_URL = "https://bridge.example.com"
+TWILIO_TOKEN = "0123456789abcdef0123456789abcdef"
+TWILIO_ACCOUNT = "AC00000000000000000000000000000001"
+TWILIO: dict[str, Any] = {
+    "twilio_auth_tokens": (TWILIO_TOKEN,),
+    "twilio_account_sid": TWILIO_ACCOUNT,
+    "public_url": PUBLIC_URL,
+}
+"""Settings that open Twilio's doors."""
 UNLIMITED: dict[str, Any] = {
     "admission_lag_ms": 0.0,
     "admission_cpu_percent": 0.0,
@@ -116,7 +126,7 @@ class Scene:
         self.server = server
         self.model = model
         self.witness = witness
-        self.phones: list[AudioCodesPhone] = []
+        self.phones: list[AudioCodesPhone | TwilioPhone] = []
         self.taps: dict[AudioCodesPhone, Tap] = {}
         self.benign: set[str] = set()
         """Codes of refusals by the model that this scene provokes."""
@@ -146,6 +156,26 @@ class Scene:
         session = await self.model.session(number)
         return phone, session, self.taps[phone]
 
+    def twilio_phone(self, *, call_sid: str | None = None, **options: Any) -> TwilioPhone:
+        """A phone behind Twilio that is not connected yet; silence between its words is digital."""
+        options.setdefault("comfort_noise_peak", 0)
+        phone = TwilioPhone(TwilioOptions(**options), call_sid=call_sid, public_url=PUBLIC_URL)
+        self.phones.append(phone)
+        return phone
+
+    @property
+    def twilio_url(self) -> str:
+        """Of the webhook, where the server really is."""
+        return f"http://{self.server.host}:{self.server.port}/twilio/webhook"
+
+    async def twilio_call(self, **options: Any) -> tuple[TwilioPhone, ModelSession]:
+        """A running call over Twilio, and its model session."""
+        number = len(self.model.sessions)
+        phone = self.twilio_phone(**options)
+        await phone.connect(self.twilio_url, TWILIO_TOKEN)
+        await phone.initiate()
+        return phone, await self.model.session(number)
+
     async def summary(self, number: int = 0) -> CallSummary:
         """What is left of the call that ended as number ``number``."""
         await self.witness.wait_until(lambda witness: len(witness.summaries) > number)
@@ -158,7 +188,7 @@ Scenario = Callable[[Scene], Awaitable[None]]
 def run(
     scenario: Scenario,
     *,
-    agent: FastAgent | None = None,
+    agent: FastAgent | list[FastAgent] | None = None,
     model: Callable[[], RealtimeModel] = RealtimeModel,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
     **settings: Any,
@@ -191,7 +221,7 @@ def run(
 
 @contextlib.asynccontextmanager
 async def open_scene(
-    agent: FastAgent | None, model: RealtimeModel, settings: dict[str, Any]
+    agent: FastAgent | list[FastAgent] | None, model: RealtimeModel, settings: dict[str, Any]
 ) -> AsyncIterator[Scene]:
     witness = Witness()
     async with model:
@@ -202,10 +232,10 @@ async def open_scene(
             yield Scene(server, model, witness)
 
 
-def heard(least_ms: float) -> Callable[[PhoneLine], bool]:
+def heard(least_ms: float) -> Callable[[PhoneLine | TwilioLine], bool]:
     """A claim for ``wait_until``: the caller has heard that much of the newest playback."""
 
-    def is_heard(line: PhoneLine) -> bool:
+    def is_heard(line: PhoneLine | TwilioLine) -> bool:
         now = asyncio.get_running_loop().time()
         return bool(line.streams) and line.streams[-1].heard_ms(now) >= least_ms
 

@@ -172,6 +172,13 @@ MODULES = {
         (("call", "--say", "hi", "--url", "ws://127.0.0.1:99999/"), {}, "--url: expected ws://"),
         (("call", "--say", "hi", "--url", "http://127.0.0.1/"), {}, "--url: expected ws://"),
         (("call", "--say", "hi", "--url", NOBODY), {}, "cannot reach ws://127.0.0.1:1/"),
+        (("call", "--carrier", "twilio", "--say", "hi", "--url", NOBODY), {}, "--url: expected http://"),
+        (
+            ("call", "--carrier", "twilio", "--say", "hi", "--url", NOBODY.replace("ws", "http")),
+            {},
+            "cannot reach http://127.0.0.1:1/",
+        ),
+        (("call", "--carrier", "twilio", "--say", "hi", "--media", "raw/mulaw"), {}, "one format only"),
         (("call", "--say", "dtmf"), {}, "script line 1"),
         (("call", "--script", "script.txt"), {}, "script line 2"),
         (("call", "--script", "missing.txt"), {}, "cannot read missing.txt"),

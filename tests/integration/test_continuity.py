@@ -22,7 +22,9 @@ from fastagent.sessions import SessionRecord, SessionStore, TranscriptLine, open
 from fastagent.settings import Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
+from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
 from tests.integration.redis_server import RedisServer
+from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_TOKEN
 from tests.integration.test_state_calls import Talk, clinic, lines, say_nothing
 
 CALLER = "+15550100001"
@@ -35,7 +37,7 @@ class House:
     def __init__(self, directory: Path, model: RealtimeModel) -> None:
         self.directory = directory
         self.model = model
-        self.phones: list[AudioCodesPhone] = []
+        self.phones: list[AudioCodesPhone | TwilioPhone] = []
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -71,6 +73,14 @@ class House:
         phone = AudioCodesPhone(LineOptions(formats=("raw/mulaw",), **options))
         self.phones.append(phone)
         await phone.connect(server.audiocodes_url)
+        await phone.initiate()
+        return phone, Talk(await self.model.session(number))
+
+    async def twilio_call(self, server: RunningServer) -> tuple[TwilioPhone, Talk]:
+        number = len(self.model.sessions)
+        phone = TwilioPhone(TwilioOptions(caller=CALLER), public_url=PUBLIC_URL)
+        self.phones.append(phone)
+        await phone.connect(server.twilio_url, TWILIO_TOKEN)
         await phone.initiate()
         return phone, Talk(await self.model.session(number))
 
@@ -152,18 +162,25 @@ def test_sessions_beyond_their_time_are_deleted_and_others_stay(tmp_path: Path) 
 # The caller calls again
 
 
-def test_the_whole_story_across_a_restart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("carrier", ["audiocodes", "twilio"])
+def test_the_whole_story_across_a_restart(tmp_path: Path, carrier: str) -> None:
+    settings = TWILIO if carrier == "twilio" else {}
+
     async def scenario(house: House) -> None:
-        async with house.server() as server:
-            phone, talk = await house.call(server)
+        call = house.twilio_call if carrier == "twilio" else house.call
+        async with house.server(**settings) as server:
+            phone, talk = await call(server)
             await talk.book(until="confirm")
             await phone.hang_up()
             await house.told()
+            page = await server.service.store.list()
+            [record] = page.records
+            assert (record.carrier, record.status, record.outcome) == (carrier, "interrupted", "caller")
         [message] = house.messages
         assert message["to"] == CALLER
         assert message["text"].startswith("Our call was disconnected. Reply CALL to continue")
-        async with house.server() as server:
-            phone, talk = await house.call(server)
+        async with house.server(**settings) as server:
+            phone, talk = await call(server)
             assert "Have the day confirmed" not in await welcomed(talk)  # nobody knows yet who it is
             wrong = "0000" if house.code != "0000" else "1111"
             report = await talk.call("resume_talk", choice="continue", code=wrong)
@@ -176,7 +193,7 @@ def test_the_whole_story_across_a_restart(tmp_path: Path) -> None:
             await phone.hang_up()
             await house.over(server)
             # It is finished: nobody is asked about it again.
-            phone, talk = await house.call(server)
+            phone, talk = await call(server)
             await asyncio.sleep(0.1)
             assert "Welcome back" not in greeting(talk.session)
         assert lines(house.directory / "bookings") == ["book Monday"]

@@ -10,6 +10,7 @@ import base64
 import json
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -247,6 +248,16 @@ class StrictCarrier:
     is_connected: bool = True
     is_leaving: bool = False
 
+    def template(self, playback_id: str) -> tuple[bytes, bytes]:
+        """What is to be written around audio of this playback."""
+        return json.dumps({"id": playback_id, "audio": ""}).removesuffix('"}').encode(), b'"}'
+
+    def audio_in(self, message: bytes) -> bytes:
+        """The audio of a message, which must belong to the open playback."""
+        chunk = json.loads(message)
+        assert chunk["id"] == self.open_id, "audio outside its playback"
+        return base64.b64decode(chunk["audio"])
+
     def open(self, playback_id: str) -> None:
         assert not self.open_id, "two playbacks open"
         assert playback_id not in self.used, "a playback id came again"
@@ -278,7 +289,7 @@ class StrictCarrier:
         self.due.append((at + self.chance.choice([0.0, 0.0625, 0.25]), playback_id))
         self.due.sort()
 
-    def finished(self, now: float) -> list[carrier.PlaybackFinished]:
+    def finished(self, now: float) -> Sequence[carrier.CarrierEvent]:
         over = [one for at, one in self.due if at <= now]
         self.due = self.due[len(over) :]
         return [carrier.PlaybackFinished(one if self.finishes == "named" else None) for one in over]
@@ -310,14 +321,14 @@ class World:
             self.media,
             model.SessionSettings(self.model_format, self.model_format, turn_detection=detection),
             greeting="Hello.",
-            limits=LIMITS,
+            limits=self.limits,
             closes_when_heard=closes_when_heard,
             now=self.now,
         )
         self.interrupts = interrupts
         self.numbers = [0]
         self.server: StrictModel | None = None
-        self.line = StrictCarrier(Ear(line.sample_rate, link_delay_ms / 1000), finishes, random.Random(1))
+        self.line = self.new_line(Ear(line.sample_rate, link_delay_ms / 1000), finishes)
         self.waiting: deque[Run] = deque()
         self.received_ms: dict[str, int] = {}
         self.cut_items: set[str] = set()
@@ -329,6 +340,11 @@ class World:
         # Silences on the way to the ear may be counted twice, to the safe side.
         self.slack_below_ms = self.slack_ms + link_delay_ms
         self.open_model()
+
+    limits = LIMITS
+
+    def new_line(self, ear: Ear, finishes: str) -> StrictCarrier:
+        return StrictCarrier(ear, finishes, random.Random(1))
 
     # Carrying out
 
@@ -362,8 +378,7 @@ class World:
         match command:
             case carrier.OpenPlayback(playback_id):
                 self.line.open(playback_id)
-                prefix = json.dumps({"id": playback_id, "audio": ""}).removesuffix('"}')
-                self.downlink.set_template(prefix.encode(), b'"}')
+                self.downlink.set_template(*self.line.template(playback_id))
             case carrier.ClosePlayback(playback_id):
                 self.line.close(playback_id, self.now)
             case carrier.AbortPlayback():
@@ -466,7 +481,7 @@ class World:
     def _samples(self, message: bytes | None) -> int:
         if message is None:
             return 0
-        return self.media.format.samples(len(base64.b64decode(json.loads(message)["audio"])))
+        return self.media.format.samples(len(self.line.audio_in(message)))
 
     def send_due(self) -> None:
         if not self.line.is_connected:
@@ -481,10 +496,8 @@ class World:
     def _leave(self, message: bytes | None) -> None:
         if message is None:
             return
-        chunk = json.loads(message)
         assert self.line.is_connected
-        assert chunk["id"] == self.line.open_id, "audio outside its playback"
-        audio = base64.b64decode(chunk["audio"])
+        audio = self.line.audio_in(message)
         samples = self._samples(message)
         at = 0
         while samples:

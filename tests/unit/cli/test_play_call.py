@@ -9,7 +9,6 @@ import pytest
 
 from fastagent.cli.call import Narrator, media_formats, play_call, save_recording
 from fastagent.errors import ConfigurationError, LegConnectError, LegTimeoutError
-from fastagent.testing.audiocodes_phone import LinePhase
 from fastagent.testing.caller_script import (
     AwaitEndStep,
     CallerScript,
@@ -63,7 +62,7 @@ class Phone:
         self.hang_ups = 0
         self.begun = asyncio.Event()
         self.line: Any = SimpleNamespace(
-            is_over=False, phase=LinePhase.ACTIVE, error_reason="", media=None, end_code="", streams=[]
+            is_over=False, refusal="", media_name="?", bot_words={}, end_code="", streams=[]
         )
 
     async def connect(self, url: str, token: str | None) -> None:
@@ -73,7 +72,7 @@ class Phone:
 
     async def initiate(self) -> None:
         if self.outcome == "refused":
-            self.line.phase, self.line.is_over, self.line.error_reason = LinePhase.FAILED, True, "no room"
+            self.line.is_over, self.line.refusal = True, "no room"
 
     async def wait_until(self, claim: Any, what: str, *, timeout_s: float) -> None:
         self.begun.set()

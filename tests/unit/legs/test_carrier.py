@@ -9,11 +9,13 @@ from fastagent._native.listener import Leg
 from fastagent.errors import MalformedMessageError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.stats import Counters
-from fastagent.wire.events import HangUp
+from fastagent.wire.events import EndReason, HangUp, SessionEnded, TransferCall
 
 
 class Codec:
     """Turns each message into events of the same name; ``bad`` is malformed."""
+
+    closing_hangs_up = False
 
     def __init__(self) -> None:
         self.answers: list[bytes] = []
@@ -67,6 +69,41 @@ def test_command_is_put_on_the_wire_as_the_codec_says():
     scene = Scene()
     scene.socket.send(HangUp("over"))
     assert scene.story == [b"one", b"two"]
+
+
+def test_where_closing_hangs_up_the_close_is_the_end_and_no_loss():
+    scene = Scene()
+    cast(Any, scene.socket.codec).closing_hangs_up = True
+    scene.socket.send(HangUp("over"))
+    assert scene.story == [b"one", b"two", (1000, "hang up")]
+    scene.story.clear()
+    scene.socket.on_message(b"late", True)
+    scene.socket.on_closed(1006, "")
+    scene.socket.on_closed(1006, "")
+    assert scene.story == [SessionEnded(EndReason.BOT)]
+
+
+def test_a_caller_is_handed_on_by_other_means_and_the_socket_closes():
+    scene = Scene()
+    scene.socket.hand_over = scene.story.append
+    transfer = TransferCall("tel:+15550100099")
+    scene.socket.send(transfer)
+    assert scene.story == [transfer, (1000, "handed over")]
+    scene.story.clear()
+    scene.socket.on_closed(1000, "")
+    assert scene.story == [SessionEnded(EndReason.TRANSFERRED)]
+
+
+def test_a_transfer_that_is_refused_leaves_the_call_as_it_was():
+    def refuse(transfer: TransferCall) -> None:
+        raise ValueError("no such target")
+
+    scene = Scene()
+    scene.socket.hand_over = refuse
+    with pytest.raises(ValueError, match="target"):
+        scene.socket.send(TransferCall("x"))
+    scene.socket.on_closed(1006, "")
+    assert scene.story == [("lost", 1006, "")]
 
 
 def test_socket_without_a_leg_sends_nothing():

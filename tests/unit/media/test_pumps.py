@@ -147,5 +147,8 @@ def test_uplink_looks_at_what_must_be_said_and_at_the_count_behind_the_declared_
     assert pump.feed(json.dumps(said).encode())
     assert pump.feed(json.dumps(said | {"n": 3}).encode())
     with pytest.raises(LookupError):
-        pump.feed(json.dumps(said | {"format": "audio/y", "who": "audio/x"}).encode())
+        pump.feed(json.dumps(said | {"format": "audio/y", "who": "audio/x", "n": 4}).encode())
     assert (pump.messages, pump.gaps, pump.repeats) == (2, 1, 0)
+    # What was left to the codec is not missing.
+    assert pump.feed(json.dumps(said | {"n": 5}).encode())
+    assert (pump.messages, pump.gaps, pump.repeats) == (3, 1, 0)

@@ -250,6 +250,66 @@ def test_negative_backlog_is_refused():
         uplink(backlog_ms=-1)
 
 
+NUMBERED = EnvelopeSpec(("type",), ("userStream.chunk",), ("audioChunk",), (("participant",), ("chunk",)))
+
+
+def numbered(*numbers: object, **options: int) -> Uplink:
+    """A pump that was given messages of these numbers."""
+    pump = Uplink(NUMBERED, "mulaw", 8000, "mulaw", 8000, PREFIX, SUFFIX, **{"sequence_field": 1, **options})
+    for number in numbers:
+        assert audio_of(pump.feed(said(b"\xff" * 8, chunk=number))) == b"\xff" * 8
+    return pump
+
+
+@pytest.mark.parametrize(
+    ("numbers", "gaps", "repeats"),
+    [
+        ([], 0, 0),
+        (["7"], 0, 0),
+        (["1", "2", "3"], 0, 0),
+        ([1, 2, 3], 0, 0),
+        (["9", "10", 11], 0, 0),
+        (["1", "3"], 1, 0),
+        (["1", "9", "10"], 1, 0),
+        (["1", "1", "2"], 0, 1),
+        (["1", "3", "2", "4"], 1, 1),
+        (["0", "1"], 0, 0),
+        (["1", "", "x", "-1", "1.5", None, True, [2], "9" * 16, "2"], 0, 0),
+        (["999999999999998", "999999999999999"], 0, 0),
+    ],
+)
+def test_numbers_of_messages_are_followed(numbers, gaps, repeats):
+    pump = numbered(*numbers)
+    assert (pump.gaps, pump.repeats) == (gaps, repeats)
+    assert pump.samples_in == 8 * len(numbers)
+
+
+def test_numbers_begin_anew_on_another_stream():
+    pump = numbered("5", "6")
+    pump.reset()
+    pump.feed(said(b"\xff", chunk="1"))
+    assert (pump.gaps, pump.repeats) == (0, 0)
+
+
+def test_messages_without_audio_have_numbers_and_other_messages_none():
+    pump = numbered("1")
+    assert pump.feed(said(b"", chunk="2")) is None
+    with pytest.raises(ValueError, match="base64"):
+        pump.feed(b'{"type":"userStream.chunk","audioChunk":"!","chunk":"3"}')
+    with pytest.raises(LookupError):
+        pump.feed(b'{"type":"another","chunk":"9"}')
+    pump.feed(said(b"\xff", chunk="4"))
+    assert (pump.gaps, pump.repeats) == (0, 0)
+
+
+def test_numbers_are_followed_only_where_one_is_declared():
+    pump = numbered("1", "5", "5", sequence_field=-1)
+    assert (pump.gaps, pump.repeats) == (0, 0)
+    for field in (-2, 2):
+        with pytest.raises(ValueError, match="field"):
+            numbered(sequence_field=field)
+
+
 def test_messages_are_own_copies():
     first, second = uplink(), uplink()
     one = first.feed(said(noise(160, 1)))

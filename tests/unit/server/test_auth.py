@@ -42,6 +42,14 @@ class House:
         return isinstance(self.ask(header, address), Credential)
 
 
+@pytest.mark.parametrize("scope", Scope)
+def test_where_only_twilio_comes_in_every_door_for_tokens_is_closed(scope):
+    house = House(twilio_auth_tokens=(TOKEN,), public_url="https://bridge.example.com")
+    assert not house.doors.is_open
+    assert house.ask(None, scope=scope) is DenialCause.MISSING
+    assert house.ask(f"Bearer {TOKEN}", scope=scope) is DenialCause.UNKNOWN
+
+
 @pytest.mark.parametrize(
     ("header", "expected"),
     [

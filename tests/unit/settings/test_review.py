@@ -13,6 +13,7 @@ from fastagent.settings.review import Level, Review, review
 from fastagent.settings.sources import read_sources
 
 STRONG = "5f0c6a8e91b24d7794c3ab0e6d1f2837"
+URL = "https://voice.example.com"
 PUBLIC = {"HOST": "0.0.0.0", "AUDIOCODES_TOKEN": STRONG}
 
 
@@ -31,6 +32,8 @@ def test_public_address_with_a_strong_token_is_fine():
     assert reviewed(PUBLIC).findings == ()
     digest = {"HOST": "0.0.0.0", "AUDIOCODES_TOKEN": "sha256:" + "0a" * 32}
     assert reviewed(digest).findings == ()
+    twilio = {"HOST": "0.0.0.0", "TWILIO_AUTH_TOKEN": STRONG, "FASTAGENT_PUBLIC_URL": URL}
+    assert reviewed(twilio).findings == ()
 
 
 @pytest.mark.parametrize(
@@ -43,6 +46,7 @@ def test_public_address_with_a_strong_token_is_fine():
         ({**PUBLIC, "FASTAGENT_ADMIN_TOKEN": "changeme" * 3}, "admin_tokens"),
         ({**PUBLIC, "FASTAGENT_ADMIN_TOKEN": "ab" * 20}, "admin_tokens"),
         ({**PUBLIC, "FASTAGENT_ADMIN_TOKEN": STRONG}, "admin_tokens"),
+        ({**PUBLIC, "TWILIO_AUTH_TOKEN": STRONG[:20], "FASTAGENT_PUBLIC_URL": URL}, "twilio_auth_tokens"),
         ({**PUBLIC, "FASTAGENT_METRICS": "open"}, "metrics"),
         ({**PUBLIC, "FASTAGENT_TRUSTED_PROXIES": "0.0.0.0/0"}, "trusted_proxies"),
         ({**PUBLIC, "FASTAGENT_PUBLIC_URL": "http://voice.example.com"}, "public_url"),
@@ -73,6 +77,9 @@ def test_unsafe_setting_is_named_and_exits_1(environment, setting):
         ({"LOG_FORMAT": "xml"}, "log_format"),
         ({"FASTAGENT_NO_MEDIA_LIMIT_SECONDS": "15"}, "no_media_limit_s"),
         ({"FASTAGENT_ADMIN_TOKEN": "short"}, "admin_tokens"),
+        ({"TWILIO_AUTH_TOKEN": STRONG}, "public_url"),
+        ({"TWILIO_AUTH_TOKEN": STRONG, "FASTAGENT_PUBLIC_URL": "http://voice.example.com"}, "public_url"),
+        ({"TWILIO_SHARED_KEYS": "id=short", "FASTAGENT_PUBLIC_URL": URL}, "twilio_shared_keys"),
         ({"FASTAGENT_ADMIN_TOKEN": "sha256:xyz"}, "admin_tokens"),
     ],
 )
@@ -115,6 +122,8 @@ def test_no_secret_is_shown_in_either_form(capsys, tmp_path):
         "FASTAGENT_AGENT_TOKEN": "canary-token-000004",
         "FASTAGENT_ADMIN_TOKEN": "canary-token-000004",
         "FASTAGENT_METRICS_TOKEN": "canary",
+        "TWILIO_AUTH_TOKEN": "canary-token-000005",
+        "TWILIO_SHARED_KEYS": "canary=canary-token-000006",
         "REDIS_URL": "redis://user:canary@10.0.0.1/0",
         "FASTAGENT_REALTIME_URL": "wss://user:canary@model.example.com/v1?api-key=canary",
     }

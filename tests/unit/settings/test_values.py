@@ -83,6 +83,15 @@ def test_variable_is_read(variable, text, name, value):
         ("FASTAGENT_REALTIME_URL", "ws://host:port/"),
         ("AUDIOCODES_TOKEN", "short"),
         ("AUDIOCODES_TOKEN", f"{TOKEN},short"),
+        ("TWILIO_AUTH_TOKEN", "short"),
+        ("TWILIO_SHARED_KEYS", "key-id"),
+        ("TWILIO_SHARED_KEYS", "key-id=short"),
+        ("FASTAGENT_PUBLIC_URL", "bridge.example.com"),
+        ("FASTAGENT_PUBLIC_URL", "https://user:pass@bridge.example.com"),
+        ("FASTAGENT_PUBLIC_URL", "https://bridge.example.com/?a=b"),
+        ("FASTAGENT_PUBLIC_URL", "https://bridge.example.com/#ct=2000"),
+        ("FASTAGENT_PUBLIC_URL", "https://[::1"),
+        ("FASTAGENT_PUBLIC_URL", "https://"),
         ("FASTAGENT_AGENT_TOKEN", f"{TOKEN},short"),
         ("FASTAGENT_AGENT_DEMO", "perhaps"),
     ],
@@ -90,6 +99,38 @@ def test_variable_is_read(variable, text, name, value):
 def test_value_that_cannot_work_is_refused_by_its_variable(variable, text):
     with pytest.raises(ConfigurationError, match=variable):
         Settings.from_environment({variable: text})
+
+
+@pytest.mark.parametrize("url", ["https://bridge.example.com", "https://h:8443/voice/", "https://[::1]"])
+def test_twilios_keys_go_with_the_address_it_calls(url):
+    environment = {
+        "TWILIO_AUTH_TOKEN": f"{TOKEN},{TOKEN}2",
+        "TWILIO_SHARED_KEYS": f"id={TOKEN}",
+        "TWILIO_ACCOUNT_SID": "AC1",
+        "FASTAGENT_PUBLIC_URL": url,
+    }
+    settings = Settings.from_environment(environment)
+    assert settings.twilio_auth_tokens == (TOKEN, f"{TOKEN}2")
+    assert settings.twilio_shared_keys == (f"id={TOKEN}",)
+    assert (settings.twilio_account_sid, settings.public_url) == ("AC1", url)
+    assert TOKEN not in repr(settings)
+
+
+@pytest.mark.parametrize("variable", ["TWILIO_AUTH_TOKEN", "TWILIO_SHARED_KEYS"])
+@pytest.mark.parametrize("url", ["", "http://bridge.example.com"])
+def test_twilio_needs_the_address_it_calls_and_that_by_https(variable, url):
+    environment = {variable: f"id={TOKEN}", "FASTAGENT_PUBLIC_URL": url}
+    with pytest.raises(ConfigurationError, match="FASTAGENT_PUBLIC_URL: expected https"):
+        Settings.from_environment(environment)
+    Settings.from_environment(environment | {"FASTAGENT_PUBLIC_URL": "https://bridge.example.com"})
+
+
+def test_twilio_alone_may_be_reached_from_other_machines():
+    settings = Settings.from_environment(
+        {"HOST": "0.0.0.0", "TWILIO_AUTH_TOKEN": TOKEN, "FASTAGENT_PUBLIC_URL": "https://bridge.example.com"}
+    )
+    assert settings.has_tokens
+    assert settings.has_twilio
 
 
 @pytest.mark.parametrize("entry", NUMBERS, ids=lambda entry: entry.name)
@@ -135,7 +176,15 @@ def test_settings_are_frozen():
 
 
 def test_secrets_show_neither_in_repr_nor_in_errors():
-    settings = Settings(openai_api_key="sk-secret", audiocodes_tokens=(TOKEN,))
+    settings = Settings(
+        openai_api_key="sk-secret",
+        audiocodes_tokens=(TOKEN,),
+        twilio_auth_tokens=("auth-of-twilio-0001",),
+        twilio_shared_keys=("id=shared-with-twilio",),
+    )
+    assert set(settings.secrets) == {"sk-secret", TOKEN, "auth-of-twilio-0001", "shared-with-twilio"}
+    assert "twilio-0001" not in repr(settings)
+    assert "shared-with" not in repr(settings)
     assert "sk-secret" not in repr(settings)
     assert TOKEN not in repr(settings)
     with pytest.raises(ConfigurationError) as caught:

@@ -20,6 +20,7 @@ from fastagent.wire.events import (
     CallerAudio,
     CallerText,
     CallMetadata,
+    CarrierCodec,
     ClosePlayback,
     ConfigureCall,
     ControlRecording,
@@ -103,6 +104,13 @@ def refusal(one: AgentCodec, text: bytes, error: type[WireError] = MalformedMess
 
 
 # Beginning
+
+
+def test_codec_says_what_an_end_means():
+    one: CarrierCodec = codec()
+    assert one.can_resume
+    assert not one.closing_hangs_up
+    assert not one.may_close
 
 
 def test_session_is_offered_with_what_the_client_says():

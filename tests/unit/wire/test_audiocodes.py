@@ -103,7 +103,9 @@ def event(name: str, **fields: Any) -> dict[str, Any]:
 
 def test_codec_offers_what_every_carrier_codec_offers() -> None:
     codec: CarrierCodec = AudioCodesCodec()
-    assert not codec.cuts_reliably
+    assert codec.close_may_cut
+    assert codec.can_resume
+    assert not codec.closing_hangs_up
     assert codec.caller_media == MediaEnvelope(
         ("type",), ("userStream.chunk",), ("audioChunk",), fields=(("participant",),)
     )

@@ -1,0 +1,282 @@
+"""Twilio's doors: webhooks that answer with TwiML, callbacks, and the media stream that the TwiML asks for.
+
+::
+
+    a call arrives ──▶ POST /twilio/webhook ──▶ <Connect><Stream url="wss://…/twilio/stream"> with a ticket
+                       GET  /twilio/stream (upgrade) ──▶ start, with the ticket ──▶ the call
+    its socket closes ─▶ POST /twilio/next ──▶ <Hangup>, or <Dial> when the caller is handed on
+                       POST /twilio/status ──▶ what became of calls and streams, to be counted
+                       POST /twilio/fallback ──▶ a word of regret, when the webhook failed
+
+Every request must bear Twilio's signature over the configured public address; whatever a proxy or a forger
+writes into the request about where it came to is not looked at. Refusals are 403, and counted by cause. A
+signed request may be sent again by whoever has seen it: the webhook answers the same until the call has begun
+and refuses from then on, and a stream needs a ticket that is taken once.
+"""
+
+import logging
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from fastagent.call import CallServices
+from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.switchboard import Switchboard
+from fastagent.server.websocket import accept_leg, leg_of
+from fastagent.settings import Settings
+from fastagent.stats import Counters
+from fastagent.telephony import twiml
+from fastagent.telephony.tickets import TICKET_TTL_S, Tickets
+from fastagent.telephony.twilio_signature import RequestVerifier, SignedRequest, form_fields
+from fastagent.wire.events import SessionOffered, TransferCall
+from fastagent.wire.twilio import BOT_PARAMETER, CALLER_PARAMETER, TICKET_PARAMETER, TwilioCodec
+
+__all__ = ["STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
+
+logger = logging.getLogger("fastagent.server")
+
+WEBHOOK_PATH = "/twilio/webhook"
+STREAM_PATH = "/twilio/stream"
+NEXT_PATH = "/twilio/next"
+STATUS_PATH = "/twilio/status"
+FALLBACK_PATH = "/twilio/fallback"
+
+BODY_BYTES_MAX = 65_536
+CALLS_KEPT = 10_000
+"""Calls of which it is known what was answered, and whether they have begun; the oldest are forgotten."""
+CALLER_CHARS_MAX = 128
+ANY_ACCOUNT = "twilio"
+"""Whose calls are those that any account brings which signs with one of the keys."""
+REGRET = "Sorry, we cannot take your call right now. Please call again later."
+
+CALL_STATUSES = frozenset(
+    {"initiated", "queued", "ringing", "in-progress", "completed", "busy", "failed", "no-answer", "canceled"}
+)
+STREAM_EVENTS = frozenset({"stream-started", "stream-stopped", "stream-error"})
+
+_SID = re.compile(r"[A-Z]{2}[0-9a-zA-Z]{1,62}")
+_ERROR_CODE = re.compile(r"\d{1,6}")
+
+Fields = Mapping[str, str]
+
+
+def twilio_routes(services: CallServices, switchboard: Switchboard) -> list[BaseRoute]:
+    """Twilio's routes; none without a key to check its signatures with."""
+    settings = services.settings
+    if not settings.has_twilio:
+        return []
+    door = _Door(settings, switchboard, services)
+    return [
+        door.route(WEBHOOK_PATH, door.answer_call),
+        door.route(NEXT_PATH, door.answer_next),
+        door.route(STATUS_PATH, door.note_status),
+        door.route(FALLBACK_PATH, door.answer_fallback),
+        WebSocketRoute(STREAM_PATH, door.open_stream),
+    ]
+
+
+@dataclass(slots=True)
+class _KnownCall:
+    """What was answered to a call's webhook."""
+
+    document: bytes
+    until: float
+    """When its ticket expires, in wall-clock seconds."""
+    has_begun: bool = False
+    transfer: TransferCall | None = None
+
+
+class _Door:
+    """Answers Twilio, and knows the calls it was asked about."""
+
+    def __init__(self, settings: Settings, switchboard: Switchboard, services: CallServices) -> None:
+        shared = (key.partition("=") for key in settings.twilio_shared_keys)
+        shared_keys = {key_id: secret for key_id, _, secret in shared}
+        self._verifier = RequestVerifier(
+            settings.twilio_auth_tokens, settings.public_url, shared_keys=shared_keys
+        )
+        key = (*settings.twilio_auth_tokens, *shared_keys.values())[0]
+        self._tickets = Tickets(key.encode())
+        self._public_url = settings.public_url.rstrip("/")
+        self._account_sid = settings.twilio_account_sid
+        self._owner = f"twilio:{self._account_sid or ANY_ACCOUNT}"
+        self._switchboard = switchboard
+        self._services = services
+        self._counters: Counters = services.counters
+        self._calls: OrderedDict[str, _KnownCall] = OrderedDict()
+
+    def route(self, path: str, answer: Callable[[Fields], Response]) -> Route:
+        """A webhook: checked here, then answered."""
+        return Route(path, partial(self._serve, answer=answer), methods=["GET", "POST"])
+
+    async def _serve(self, request: Request, answer: Callable[[Fields], Response]) -> Response:
+        try:
+            body = await _body(request)
+        except ClientDisconnect:
+            return Response(status_code=400)
+        if body is None:
+            return self._refused("too_large", 413)
+        signed = _signed_request(request, body)
+        cause = self._verifier.refusal_of(signed)
+        if cause is not None:
+            return self._refused(cause)
+        # The first of several values counts, and the form's before the query's.
+        found = (*(form_fields(body) or ()), *(form_fields(request.scope["query_string"]) or ()))
+        fields = dict(reversed(found))
+        if self._account_sid and fields.get("AccountSid") != self._account_sid:
+            return self._refused("other_account")
+        return answer(fields)
+
+    def _refused(self, cause: str, status: int = 403) -> Response:
+        self._counters.note(f"twilio_refused_{cause}")
+        return PlainTextResponse("not accepted", status)
+
+    # Webhooks
+
+    def answer_call(self, fields: Fields) -> Response:
+        """A call arrives: have its audio streamed to us. It asks again when our answer was lost."""
+        call_sid = fields.get("CallSid", "")
+        if not _SID.fullmatch(call_sid):
+            return self._refused("no_call_sid", 400)
+        now = time.time()
+        known = self._calls.get(call_sid)
+        if known is not None and known.has_begun:
+            return self._refused("replayed")
+        if known is not None and now < known.until:
+            return _xml(known.document)
+        if not self._switchboard.has_room:
+            self._counters.note("twilio_rejected_busy")
+            return _xml(twiml.document(twiml.Reject("busy")))
+        known = _KnownCall(self._connect(call_sid, fields, now), now + TICKET_TTL_S)
+        self._keep(call_sid, known)
+        self._counters.note("twilio_webhooks")
+        return _xml(known.document)
+
+    def _keep(self, call_sid: str, known: _KnownCall) -> None:
+        self._calls[call_sid] = known
+        while len(self._calls) > CALLS_KEPT:
+            self._calls.popitem(last=False)
+
+    def _connect(self, call_sid: str, fields: Fields, now: float) -> bytes:
+        caller = "".join(one for one in fields.get("From", "") if one.isprintable())[:CALLER_CHARS_MAX]
+        bot = fields.get(BOT_PARAMETER, "") or fields.get("To", "")
+        bot = "".join(one for one in bot if one.isprintable())[:CALLER_CHARS_MAX]
+        parameters = {
+            TICKET_PARAMETER: self._tickets.give(call_sid, (caller, bot), now=now),
+            CALLER_PARAMETER: caller,
+            BOT_PARAMETER: bot,
+        }
+        scheme, _, place = self._public_url.partition("://")
+        stream = twiml.Stream(
+            f"{'wss' if scheme == 'https' else 'ws'}://{place}{STREAM_PATH}",
+            parameters,
+            status_callback=self._public_url + STATUS_PATH,
+        )
+        return twiml.document(twiml.Connect(stream), twiml.Redirect(self._public_url + NEXT_PATH))
+
+    def answer_next(self, fields: Fields) -> Response:
+        """The stream is over and the caller still there: hand them on if that was asked for."""
+        known = self._calls.get(fields.get("CallSid", ""))
+        transfer = None if known is None else known.transfer
+        if known is None or transfer is None:
+            return _xml(twiml.document(twiml.Hangup()))
+        known.transfer = None
+        self._counters.note("twilio_transfers")
+        return _xml(twiml.document(twiml.Dial(transfer.target)))
+
+    def note_status(self, fields: Fields) -> Response:
+        """Something became of a call or a stream."""
+        for name, known in (("CallStatus", CALL_STATUSES), ("StreamEvent", STREAM_EVENTS)):
+            what = fields.get(name, "")
+            if what:
+                what = what.replace("-", "_") if what in known else "other"
+                self._counters.note(f"twilio_{what if name == 'StreamEvent' else 'call_' + what}")
+        if fields.get("StreamEvent") == "stream-error":
+            logger.warning("Twilio tells of stream error %s", _code_in(fields.get("StreamError", "")))
+        return Response(status_code=204)
+
+    def answer_fallback(self, fields: Fields) -> Response:
+        """The webhook failed, or what it answered: say so to the caller."""
+        self._counters.note("twilio_fallbacks")
+        logger.warning("Twilio asks for the fallback after error %s", _code_in(fields.get("ErrorCode", "")))
+        return _xml(twiml.document(twiml.Say(REGRET), twiml.Hangup()))
+
+    # The stream
+
+    async def open_stream(self, websocket: WebSocket) -> None:
+        """A stream that our TwiML asked for, as far as its signature tells; its ticket comes later."""
+        cause = self._verifier.refusal_of(_signed_request(websocket), is_upgrade=True)
+        if cause is not None:
+            self._counters.note(f"twilio_refused_stream_{cause}")
+            await websocket.send_denial_response(PlainTextResponse("not accepted", 403))
+            return
+        if (refusal := self._switchboard.refuses_socket()) is not None:
+            await websocket.send_denial_response(PlainTextResponse("no capacity", 503, refusal.headers))
+            return
+        socket = CarrierSocket(
+            TwilioCodec(),
+            bad_message_limit=self._services.settings.bad_message_limit,
+            counters=self._counters,
+        )
+        socket.leg = leg_of(websocket)
+        self._switchboard.hold(socket, self._owner, {}, admits=partial(self._admits, socket))
+        await accept_leg(websocket, socket)
+
+    def _admits(self, socket: CarrierSocket, offer: SessionOffered) -> bool:
+        told = offer.parameters
+        claims = (offer.caller, offer.bot_name)
+        cause: str | None = "other_account"
+        if not self._account_sid or told.get("accountSid") == self._account_sid:
+            ticket = told.get(TICKET_PARAMETER, "")
+            cause = self._tickets.take(ticket, offer.conversation_id, claims, now=time.time())
+        if cause is not None:
+            self._counters.note(f"twilio_refused_stream_{cause}")
+            return False
+        # Another process may have answered the webhook.
+        known = self._calls.get(offer.conversation_id, _KnownCall(b"", 0.0))
+        known.has_begun = True
+        self._keep(offer.conversation_id, known)
+        socket.hand_over = partial(self._hand_over, known)
+        return True
+
+    def _hand_over(self, known: _KnownCall, transfer: TransferCall) -> None:
+        if not transfer.target.startswith(("tel:", "sip:", "sips:")):
+            raise ValueError("expected a tel: or sip: address")
+        known.transfer = transfer
+
+
+async def _body(request: Request) -> bytes | None:
+    """The request's body; None when it is too large."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > BODY_BYTES_MAX:
+            return None
+    return bytes(body)
+
+
+def _signed_request(connection: HTTPConnection, body: bytes = b"") -> SignedRequest:
+    target = connection.scope["raw_path"].decode("latin-1")
+    query = connection.scope["query_string"].decode("latin-1")
+    return SignedRequest(
+        {name.lower(): value for name, value in connection.headers.items()},
+        f"{target}?{query}" if query else target,
+        body,
+    )
+
+
+def _code_in(text: str) -> str:
+    found = _ERROR_CODE.search(text)
+    return found[0] if found else "without a code"
+
+
+def _xml(document: bytes) -> Response:
+    return Response(document, media_type=twiml.MEDIA_TYPE)
