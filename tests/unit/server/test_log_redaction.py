@@ -132,7 +132,7 @@ def test_exception_tells_kind_place_and_cause(redactor):
         told = redactor.exception(error)
     assert told["error"] == "ValueError"
     assert told["cause"] == "KeyError"
-    assert "test_redaction.py:" in told["frames"][-1]
+    assert "test_log_redaction.py:" in told["frames"][-1]
     assert "Ada" not in str(told)
 
 
