@@ -16,8 +16,8 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from fastagent.call import CallGauge, Stage
 from fastagent.call.media import CallMedia
 from fastagent.media.ears import NO_EARS
-from fastagent.server.costs import BUILT_IN_PRICES
-from fastagent.server.figures import (
+from fastagent.server.watch.costs import BUILT_IN_PRICES
+from fastagent.server.watch.figures import (
     CARRIERS,
     FAULTS,
     FUNCTION_STATUSES,
@@ -25,8 +25,8 @@ from fastagent.server.figures import (
     STAGE_BUCKETS_S,
     ServerFigures,
 )
-from fastagent.server.logs import LogHandler
-from fastagent.server.metrics import ServerMetrics
+from fastagent.server.watch.logs import LogHandler
+from fastagent.server.watch.metrics import ServerMetrics
 from fastagent.settings import Settings
 from fastagent.stats import Counters, TimeClasses
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA, AudioCodesCodec

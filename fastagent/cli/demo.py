@@ -14,7 +14,7 @@ from typing import Any
 from fastagent.agent import FastAgent, Transition
 from fastagent.call import CallSummary
 from fastagent.cli.call import Narrator, caller_voice, media_formats, play_call, save_recording
-from fastagent.server.agent_socket import DEMO_PATH
+from fastagent.server.lines.agent import DEMO_PATH
 from fastagent.server.process import run_server
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions

@@ -16,8 +16,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from fastagent.agent import FastAgent
 from fastagent.cli.serve import load_agent
 from fastagent.errors import ConfigurationError
-from fastagent.server.tokens import Credential, TokenBook, tokens_from_texts
-from fastagent.server.tokens import Scope as TokenScope
+from fastagent.server.doors.tokens import Credential, TokenBook, tokens_from_texts
+from fastagent.server.doors.tokens import Scope as TokenScope
 from fastagent.tools.mcp import McpPool
 
 __all__ = ["add_parser"]

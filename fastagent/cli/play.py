@@ -15,7 +15,7 @@ from urllib.parse import SplitResult, quote, urlencode, urlsplit
 
 from fastagent.audio.clip_files import MEDIA_TYPES, ClipLimits, container_of
 from fastagent.errors import AudioError, ConfigurationError
-from fastagent.server.clip_library import BUILT_IN_CLIPS
+from fastagent.server.clips.library import BUILT_IN_CLIPS
 
 __all__ = ["add_parser"]
 

@@ -18,11 +18,11 @@ from fastagent.agent import FastAgent
 from fastagent.cli.settings_check import print_review
 from fastagent.errors import ConfigurationError
 from fastagent.server import process
-from fastagent.server.auth import Doorkeeper
-from fastagent.server.listeners import find_listeners
-from fastagent.server.logs import start_logging
-from fastagent.server.notifier import Notifier
-from fastagent.server.supervisor import Supervisor
+from fastagent.server.doors.auth import Doorkeeper
+from fastagent.server.life.listeners import find_listeners
+from fastagent.server.life.notifier import Notifier
+from fastagent.server.life.supervisor import Supervisor
+from fastagent.server.watch.logs import start_logging
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.settings.manager import ServiceManager
 from fastagent.settings.review import Finding, Level, review

@@ -25,29 +25,29 @@ from fastagent.legs.watch import LegWatch
 from fastagent.media.detectors import DetectorName, SpeechDetector, build_detector
 from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
-from fastagent.server.admission import Admission
-from fastagent.server.agent_door import AgentDoor
-from fastagent.server.agent_files import AgentFiles
-from fastagent.server.agent_socket import agent_routes
-from fastagent.server.agents import AgentDirectory
-from fastagent.server.auth import Doorkeeper
-from fastagent.server.carriers import audiocodes_routes
-from fastagent.server.clip_library import ClipLibrary
-from fastagent.server.connections import ConnectionLimit
-from fastagent.server.continuity import LEASE_TTL_S, Continuity
-from fastagent.server.health import health_routes
-from fastagent.server.journals import Journals
-from fastagent.server.load import LoadSampler
-from fastagent.server.observability import Observability
-from fastagent.server.playback import playback_routes
+from fastagent.server.agents.directory import AgentDirectory
+from fastagent.server.agents.files import AgentFiles
+from fastagent.server.clips.library import ClipLibrary
+from fastagent.server.clips.playback import playback_routes
+from fastagent.server.doors.admission import Admission
+from fastagent.server.doors.agent_door import AgentDoor
+from fastagent.server.doors.auth import Doorkeeper
+from fastagent.server.doors.connections import ConnectionLimit
+from fastagent.server.doors.load import LoadSampler
+from fastagent.server.kept.continuity import LEASE_TTL_S, Continuity
+from fastagent.server.kept.journals import Journals
+from fastagent.server.kept.session_secret import session_secret
+from fastagent.server.kept.stored_call import CallSessions
+from fastagent.server.lines.agent import agent_routes
+from fastagent.server.lines.audiocodes import audiocodes_routes
+from fastagent.server.lines.twilio import twilio_routes
 from fastagent.server.rest.agents_api import AgentsApi
 from fastagent.server.rest.problems import ProblemAnswers, answer_failure
 from fastagent.server.rest.routes import rest_routes
 from fastagent.server.rest.sessions_api import SessionsApi
-from fastagent.server.session_secret import session_secret
-from fastagent.server.stored_call import CallSessions
 from fastagent.server.switchboard import Switchboard
-from fastagent.server.twilio import twilio_routes
+from fastagent.server.watch.health import health_routes
+from fastagent.server.watch.observability import Observability
 from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters

@@ -11,7 +11,7 @@ from typing import Any
 from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from fastagent.server.connections import REFUSED, ConnectionLimit
+from fastagent.server.doors.connections import REFUSED, ConnectionLimit
 
 __all__ = ["HttpProtocol"]
 

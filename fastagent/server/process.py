@@ -21,18 +21,18 @@ from starlette.routing import BaseRoute
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
-from fastagent.server.acceptor import Acceptor
-from fastagent.server.addresses import with_mapped_forms
-from fastagent.server.agent_socket import AGENT_PATH
 from fastagent.server.app import Service, build_app
-from fastagent.server.connections import raise_descriptor_limit
-from fastagent.server.drain import Drain, DrainPhase
+from fastagent.server.doors.addresses import with_mapped_forms
+from fastagent.server.doors.connections import raise_descriptor_limit
 from fastagent.server.engine import embedded_engine
-from fastagent.server.forward import SIBLING_STATE
 from fastagent.server.http import HttpProtocol
-from fastagent.server.listeners import find_listeners
-from fastagent.server.notifier import Notifier
-from fastagent.server.siblings import Siblings
+from fastagent.server.life.acceptor import Acceptor
+from fastagent.server.life.drain import Drain, DrainPhase
+from fastagent.server.life.forward import SIBLING_STATE
+from fastagent.server.life.listeners import find_listeners
+from fastagent.server.life.notifier import Notifier
+from fastagent.server.life.siblings import Siblings
+from fastagent.server.lines.agent import AGENT_PATH
 from fastagent.server.websocket import WebSocketProtocol
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.settings.manager import ServiceManager

@@ -11,10 +11,10 @@ from fastagent.agent import FastAgent
 from fastagent.call import Call, CallServices
 from fastagent.errors import ConfigurationError, SessionError, UnsupportedMediaError
 from fastagent.legs.carrier import CarrierSocket
-from fastagent.server.admission import Admission, Refusal
-from fastagent.server.continuity import Continuity, TakenSession
-from fastagent.server.forward import Forward, Visitor, resume_digest
-from fastagent.server.siblings import Siblings
+from fastagent.server.doors.admission import Admission, Refusal
+from fastagent.server.kept.continuity import Continuity, TakenSession
+from fastagent.server.life.forward import Forward, Visitor, resume_digest
+from fastagent.server.life.siblings import Siblings
 from fastagent.wire import events as carrier
 
 __all__ = ["Switchboard"]

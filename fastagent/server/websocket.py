@@ -32,7 +32,7 @@ from uvicorn.server import ServerState
 from fastagent._native.listener import Leg
 from fastagent.legs.handler import LegHandler
 from fastagent.legs.watch import LegWatch
-from fastagent.server.connections import ConnectionLimit
+from fastagent.server.doors.connections import ConnectionLimit
 
 __all__ = ["WebSocketProtocol", "accept_leg", "leg_of"]
 

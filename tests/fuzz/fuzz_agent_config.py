@@ -3,7 +3,7 @@
 from pydantic import ValidationError
 
 from fastagent import FastAgent
-from fastagent.server.agent_config import AgentConfig, ConfigError, build_agent
+from fastagent.server.agents.config import AgentConfig, ConfigError, build_agent
 from fastagent.server.rest.bodies import parse_json
 from fastagent.server.rest.problems import Problem
 from fastagent.server.rest.queries import validation_errors

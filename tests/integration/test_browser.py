@@ -7,7 +7,7 @@ import pytest
 
 from fastagent import FastAgent
 from fastagent.audio.wav import WavWriter
-from fastagent.server.agent_socket import DEMO_PATH
+from fastagent.server.lines.agent import DEMO_PATH
 from tests.integration.browser import find_browser, open_browser
 from tests.integration.scene import Scene, run
 

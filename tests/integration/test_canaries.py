@@ -17,9 +17,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from fastagent import FastAgent
 from fastagent.call import CallSummary
 from fastagent.errors import LegConnectError
-from fastagent.server import observability as observability_module
-from fastagent.server.logs import start_logging
-from fastagent.server.traces import CallTraces
+from fastagent.server.watch import observability as observability_module
+from fastagent.server.watch.logs import start_logging
+from fastagent.server.watch.traces import CallTraces
 from fastagent.settings import Settings
 from tests.integration.http_peer import ask
 from tests.integration.scene import Scene, run

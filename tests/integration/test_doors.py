@@ -14,8 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from fastagent.errors import LegConnectError
-from fastagent.server.admission import RefusalCause
-from fastagent.server.load import TICK_S, LoadGauge
+from fastagent.server.doors.admission import RefusalCause
+from fastagent.server.doors.load import TICK_S, LoadGauge
 from fastagent.testing.audiocodes_line import LinePhase
 from tests.integration.raw_peer import Peer, ServerThread, server_thread
 from tests.integration.scene import Scene, chirp, heard, run

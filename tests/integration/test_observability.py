@@ -12,9 +12,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from fastagent import FastAgent
 from fastagent.errors import ToolError
-from fastagent.server import observability as observability_module
-from fastagent.server.costs import BUILT_IN_PRICES, TokenCount
-from fastagent.server.traces import CallTraces
+from fastagent.server.watch import observability as observability_module
+from fastagent.server.watch.costs import BUILT_IN_PRICES, TokenCount
+from fastagent.server.watch.traces import CallTraces
 from fastagent.testing.realtime_model import ModelSession
 from fastagent.wire.realtime_events import Usage
 from tests.integration.http_peer import ask, request, samples

@@ -26,7 +26,7 @@ from fastagent.afsm.voice import VoicePolicy
 from fastagent.agent import Task
 from fastagent.errors import EffectFailedError
 from fastagent.journal import Entry, JournalWriter, read_journal
-from fastagent.server.journals import delete_old
+from fastagent.server.kept.journals import delete_old
 from fastagent.testing.audiocodes_phone import AudioCodesPhone, LineOptions
 from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from tests.integration.scene import Scene, run

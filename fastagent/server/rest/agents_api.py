@@ -11,8 +11,8 @@ from starlette.responses import Response
 
 from fastagent.afsm.verify import Finding
 from fastagent.agent import FastAgent
-from fastagent.server.agent_config import AGENT_ID_PATTERN, AgentConfig, ConfigError
-from fastagent.server.agents import (
+from fastagent.server.agents.config import AGENT_ID_PATTERN, AgentConfig, ConfigError
+from fastagent.server.agents.directory import (
     AgentDirectory,
     AgentVersion,
     GraphRefusedError,

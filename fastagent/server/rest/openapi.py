@@ -8,7 +8,7 @@ from pydantic.json_schema import models_json_schema
 from starlette.responses import Response
 
 from fastagent import __version__
-from fastagent.server.auth import Scope
+from fastagent.server.doors.auth import Scope
 from fastagent.server.rest.models import ProblemDetails
 from fastagent.server.rest.operations import DOOR_PROBLEMS, Answer, Asked, Operation
 from fastagent.server.rest.problems import MEDIA_TYPE, phrase_of

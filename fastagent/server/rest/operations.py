@@ -10,7 +10,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from fastagent.server.auth import Credential, Denial, Doorkeeper, Scope
+from fastagent.server.doors.auth import Credential, Denial, Doorkeeper, Scope
 from fastagent.server.rest.problems import Problem, denied
 from fastagent.server.rest.queries import Query, read_query
 

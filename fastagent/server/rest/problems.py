@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from fastagent.server.auth import Denial
+from fastagent.server.doors.auth import Denial
 
 __all__ = ["MEDIA_TYPE", "Problem", "ProblemAnswers", "answer_failure", "bad_request", "denied", "invalid"]
 

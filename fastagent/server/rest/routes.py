@@ -4,8 +4,8 @@ import sys
 
 from starlette.routing import BaseRoute
 
-from fastagent.server.auth import Doorkeeper
-from fastagent.server.playback import START_PLAYBACK, STOP_PLAYBACK
+from fastagent.server.clips.playback import START_PLAYBACK, STOP_PLAYBACK
+from fastagent.server.doors.auth import Doorkeeper
 from fastagent.server.rest.agents_api import LIST_AGENTS, POST_CONFIG, READ_CONFIG, AgentsApi
 from fastagent.server.rest.openapi import DOCUMENT, document_bytes, document_handler
 from fastagent.server.rest.operations import Operation, operation_routes

@@ -22,7 +22,7 @@ from fastagent.journal import Entry, Reading, read_journal
 from fastagent.journal.append_file import journal_name
 from fastagent.journal.entry import encode_entry
 from fastagent.recording.names import WAV_SUFFIX, safe_stem
-from fastagent.server.call_journal import CallJournal
+from fastagent.server.kept.call_journal import CallJournal
 from fastagent.server.rest.models import SessionDetail, SessionList
 from fastagent.server.rest.operations import Answer, Asked, Handler, Operation, Parameter, json_answer
 from fastagent.server.rest.problems import Problem, invalid

@@ -9,8 +9,8 @@ from types import ModuleType
 
 import pytest
 
-from fastagent.server.admission import RefusalCause
-from fastagent.server.tokens import DenialCause, Scope, read_tokens_file
+from fastagent.server.doors.admission import RefusalCause
+from fastagent.server.doors.tokens import DenialCause, Scope, read_tokens_file
 from fastagent.settings import Settings
 
 ROOT = Path(__file__).parents[3]

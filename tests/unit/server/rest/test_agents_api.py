@@ -11,10 +11,10 @@ import pytest
 from starlette.applications import Starlette
 
 from fastagent import FastAgent
-from fastagent.server import agents as agents_module
-from fastagent.server.agent_files import AgentFiles
-from fastagent.server.agents import AgentDirectory
-from fastagent.server.auth import Doorkeeper
+from fastagent.server.agents import directory as agents_module
+from fastagent.server.agents.directory import AgentDirectory
+from fastagent.server.agents.files import AgentFiles
+from fastagent.server.doors.auth import Doorkeeper
 from fastagent.server.rest.agents_api import CONFIG_BYTES_MAX, AgentsApi
 from fastagent.server.rest.operations import operation_routes
 from fastagent.server.rest.problems import answer_failure

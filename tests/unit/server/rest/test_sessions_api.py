@@ -16,8 +16,8 @@ from fastagent.audio.formats import PCM16_8K
 from fastagent.errors import SessionError, SessionNotFoundError, StoreUnavailableError
 from fastagent.journal import JournalWriter
 from fastagent.journal.append_file import journal_name
-from fastagent.server.auth import Doorkeeper
-from fastagent.server.call_journal import CallJournal
+from fastagent.server.doors.auth import Doorkeeper
+from fastagent.server.kept.call_journal import CallJournal
 from fastagent.server.rest import sessions_api
 from fastagent.server.rest.operations import operation_routes
 from fastagent.server.rest.problems import ProblemAnswers, answer_failure

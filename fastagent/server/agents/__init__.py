@@ -1,0 +1,1 @@
+"""Who answers: agents in code and posted ones, by version."""

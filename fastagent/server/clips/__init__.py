@@ -1,0 +1,1 @@
+"""Audio files that are played into calls."""

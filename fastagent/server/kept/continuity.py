@@ -1,0 +1,303 @@
+"""Continuity: calls that outlive their line and their process.
+
+::
+
+    call ─changes─▶ stored behind its back ─line lost─▶ stored at once; waits for its carrier
+      │                                                     │ back here, or at another process: goes on
+      │                                                     ▼ not back
+      └─────ends with a task under way──────────────▶ interrupted ─▶ a text message with a code
+                                                            │
+             the caller's next call: "Welcome back …" ◀─────┘ within ``interrupted_fresh_s``
+                 ├─ the code, and "go on" ─▶ the same session, where its question was open
+                 └─ "start over" ──────────▶ ended
+
+A number can be forged, so by itself it gives nothing away: who wants to go on says the code that was sent to
+it. A number is stored in its session's own snapshot alone, a code nowhere.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import orjson
+
+from fastagent.errors import (
+    FastAgentError,
+    SessionConflictError,
+    SessionError,
+    SessionNotFoundError,
+)
+from fastagent.server.doors.limits import number_digits
+from fastagent.sessions import SessionKeeper, SessionRecord, TranscriptLine
+from fastagent.sessions.record import SESSION_ID
+from fastagent.settings import Settings
+from fastagent.stats import Counters
+from fastagent.telephony.sms import LogSms, SmsChannel
+from fastagent.wire.events import CarrierCodec, SessionOffered
+
+__all__ = ["LEASE_TTL_S", "Continuity", "TakenSession", "session_id_of"]
+
+logger = logging.getLogger("fastagent.calls")
+
+GONE_OUTCOMES = frozenset({"caller", "carrier_lost", "model_lost", "drained", "error", "limit", "other"})
+"""Ends of a call that its task did not ask for. A telephone that lost its network looks like one hung up."""
+CODE_DIGITS = 4
+CODE_TRIES_MAX = 3
+"""Wrong codes for one session before none is believed any more."""
+SESSIONS_TRIED_MAX = 10_000
+"""Sessions whose wrong codes are remembered."""
+TAKE_TIMEOUT_S = 1.5
+TAKE_OVER_TIMEOUT_S = 8.0
+"""For the lease of a process that died to run out, while a carrier waits."""
+TAKE_OVER_PAUSE_S = 0.25
+RECLAIM_INTERVAL_S = 15.0
+RECLAIM_PAGE = 100
+PURGE_INTERVAL_S = 600.0
+LEASE_TTL_S = 6.0
+"""How long a process that died still owns its calls; a store that is away for longer ends no call."""
+SMS_TIMEOUT_S = 10.0
+TRANSCRIPT_LINES = 40
+"""Of the earlier talk, taken into the context of the one that goes on."""
+
+
+class Continuity:
+    """What a process knows of calls that were cut off.
+
+    Args:
+        keeper: writes behind calls; started and closed by somebody else.
+        secret: makes digests of numbers and codes; the same in all processes of a store.
+        sms: how messages go out; None sends none.
+        start: begins a task of the process.
+        counters: comebacks_offered, comebacks_taken, comebacks_refused_<cause>, sms_sent, sms_failed.
+    """
+
+    def __init__(
+        self,
+        keeper: SessionKeeper,
+        settings: Settings,
+        secret: bytes,
+        *,
+        sms: SmsChannel | None,
+        start: Callable[[Any], None],
+        counters: Counters,
+    ) -> None:
+        self.on_lost: Callable[[str], None] = lambda session_id: None
+        """Told of a session that is another call's now: its own call here is to end silently."""
+        self.keeper = keeper
+        self.settings = settings
+        self.counters = counters
+        self._secret = secret
+        self._sms = sms
+        self._wrong_codes: dict[str, int] = {}
+        self.start = start
+
+    @property
+    def _reaches_callers(self) -> bool:
+        return self._sms is not None and not isinstance(self._sms, LogSms)
+
+    @property
+    def offers_comebacks(self) -> bool:
+        """Callers who call again can prove that they are who was cut off."""
+        proof = self.settings.resume_proof
+        return proof == "number" or (proof == "code" and self._reaches_callers)
+
+    def may_go_on(self, outcome: str, caller: str) -> bool:
+        """A call that ends so, with a task under way, waits for its caller to call again."""
+        return self.offers_comebacks and outcome in GONE_OUTCOMES and bool(self.caller_key(caller))
+
+    def caller_key(self, number: str) -> str:
+        """What stands for a number in the store; empty for a number that nobody can be recognised by."""
+        digits = number_digits(number)
+        return self._digest("caller", digits)[:32] if digits else ""
+
+    def code(self, session_id: str) -> str:
+        """The code that proves that somebody received the message about this session."""
+        return f"{int(self._digest('code', session_id), 16) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
+
+    def may_try(self, session_id: str) -> bool:
+        """A code may be tried for this session: not too many wrong ones were, in whichever call."""
+        return self._wrong_codes.get(session_id, 0) < CODE_TRIES_MAX
+
+    def is_code(self, session_id: str, said: str) -> bool:
+        """What was said is the session's code; a wrong one is counted."""
+        given = re.sub(r"\D", "", said)
+        if hmac.compare_digest(given.encode(), self.code(session_id).encode()):
+            return True
+        if given:
+            self._wrong_codes[session_id] = self._wrong_codes.pop(session_id, 0) + 1
+            if len(self._wrong_codes) > SESSIONS_TRIED_MAX:
+                del self._wrong_codes[next(iter(self._wrong_codes))]
+        return False
+
+    def _digest(self, purpose: str, text: str) -> str:
+        return hmac.new(self._secret, f"{purpose}\n{text}".encode(), hashlib.sha256).hexdigest()
+
+    def tell_caller(self, session_id: str, number: str) -> None:
+        """Send the caller word of an interrupted call, behind everybody's back."""
+        if self._sms is not None:
+            self.start(self._send(self._sms, session_id, number))
+
+    async def _send(self, sms: SmsChannel, session_id: str, number: str) -> None:
+        text = self.settings.sms_text.replace("{code}", self.code(session_id))
+        try:
+            async with asyncio.timeout(SMS_TIMEOUT_S):
+                await sms.send(number, text)
+        except (FastAgentError, OSError, TimeoutError) as error:
+            self.counters.note("sms_failed")
+            logger.error("session %s: no text message: %s", session_id, type(error).__name__)
+        else:
+            self.counters.note("sms_sent")
+
+    async def take(self, session_id: str) -> "TakenSession":
+        """Own a session of an earlier call.
+
+        Raises:
+            SessionError: it is not to be had; it is then nobody's but whose it was.
+        """
+        async with asyncio.timeout(TAKE_TIMEOUT_S):
+            record = await self.keeper.take(session_id)
+            # A call here may wait for its line, while its caller came in by another one.
+            self.on_lost(session_id)
+            try:
+                lines = await self._last_lines(session_id)
+                snapshot = orjson.loads(record.snapshot or b"")
+            except BaseException as error:
+                self.keeper.release(session_id)
+                if isinstance(error, ValueError):
+                    raise SessionError("a stored snapshot cannot be read") from None
+                raise
+        return TakenSession(record, snapshot, lines)
+
+    async def _last_lines(self, session_id: str) -> list[TranscriptLine]:
+        last: list[TranscriptLine] = []
+        while page := await self.keeper.store.transcript(session_id, after=last[-1].number if last else 0):
+            last = [*last, *page][-TRANSCRIPT_LINES:]
+        return last
+
+    async def take_resumed(self, call_id: str, owner: str) -> "TakenSession":
+        """Own the session of a carrier that is back on another line; waits for a dead process's lease.
+
+        Raises:
+            SessionError: there is none of this owner's that could go on.
+        """
+        session_id = session_id_of(call_id)
+        deadline = time.monotonic() + TAKE_OVER_TIMEOUT_S
+        while True:
+            try:
+                # Looked at before it is touched: to a stranger the session is as if it were not there.
+                async with asyncio.timeout(TAKE_TIMEOUT_S):
+                    stored = await self.keeper.store.load(session_id)
+                if stored.owner != owner or stored.status == "ended":
+                    raise SessionNotFoundError(session_id)
+                return await self.take(session_id)
+            except SessionConflictError:
+                if time.monotonic() + TAKE_OVER_PAUSE_S >= deadline:
+                    raise
+                await asyncio.sleep(TAKE_OVER_PAUSE_S)
+            except TimeoutError:
+                raise SessionError("the store does not answer") from None
+
+    async def is_elsewhere(self, session_id: str) -> bool:
+        """Another process owns a session that was given up here."""
+        store = self.keeper.store
+        try:
+            async with asyncio.timeout(TAKE_TIMEOUT_S):
+                lease = await store.acquire(session_id, self.keeper.holder, TAKE_TIMEOUT_S)
+                await store.release(lease)
+        except SessionConflictError:
+            return True
+        except (SessionError, TimeoutError):
+            return False
+        return False
+
+    async def watch(self) -> None:
+        """Look for calls whose process died, and delete sessions that are too old, as long as this lives."""
+        purge_at_s = 0.0
+        while True:
+            try:
+                await self.reclaim()
+                if time.monotonic() >= purge_at_s:
+                    await self.keeper.store.purge(time.time() - self.settings.session_ttl_s)
+                    purge_at_s = time.monotonic() + PURGE_INTERVAL_S
+            except (SessionError, TimeoutError) as error:
+                logger.warning("sessions: not looked through: %s", type(error).__name__)
+            await asyncio.sleep(RECLAIM_INTERVAL_S)
+
+    async def reclaim(self) -> int:
+        """Take note of calls whose process died, and send their callers word; gives their number."""
+        store = self.keeper.store
+        number = await store.reclaim()
+        if not number:
+            return 0
+        logger.warning("%d calls of a process that died are interrupted", number)
+        self.counters.note("sessions_reclaimed", number)
+        cursor = ""
+        while True:
+            page = await store.list(status="interrupted", cursor=cursor, limit=RECLAIM_PAGE)
+            for record in page.records:
+                if not record.outcome:
+                    await self._settle_dead(record.session_id)
+            cursor = page.next_cursor
+            if not cursor:
+                return number
+
+    async def _settle_dead(self, session_id: str) -> None:
+        try:
+            taken = await self.take(session_id)
+        except (SessionError, TimeoutError):
+            return  # another process was quicker, or the carrier is back already
+        caller = str(taken.snapshot.get("caller", ""))
+        session = taken.snapshot.get("session")
+        is_unfinished = isinstance(session, dict) and bool(session.get("runs"))
+        goes_on = is_unfinished and self.may_go_on("error", caller)
+        record = replace(
+            taken.record,
+            status="interrupted" if goes_on else "ended",
+            outcome="process_lost",
+            ended_at_unix_s=time.time(),
+        )
+        self.keeper.put(record)
+        self.keeper.release(session_id)
+        if goes_on:
+            self.tell_caller(session_id, caller)
+
+
+@dataclass(frozen=True, slots=True)
+class TakenSession:
+    """A session of an earlier call that is this process's now."""
+
+    record: SessionRecord
+    snapshot: Mapping[str, Any] = field(repr=False)
+    lines: Sequence[TranscriptLine] = field(repr=False)
+    """What was said last."""
+
+    @property
+    def said(self) -> list[tuple[str, str]]:
+        """The same as (speaker, text)."""
+        return [(line.speaker, line.text) for line in self.lines]
+
+    def offer(self, call_id: str, codec: CarrierCodec) -> SessionOffered | None:
+        """The offer that its call was begun with, as far as it matters; None where it cannot go on."""
+        media = codec.media_named(str(self.snapshot.get("media", "")))
+        if media is None:
+            return None
+        return SessionOffered(
+            call_id,
+            (media,),
+            wants_audio=True,
+            caller=str(self.snapshot.get("caller", "")),
+            bot_name=str(self.snapshot.get("bot_name", "")),
+        )
+
+
+def session_id_of(call_id: str) -> str:
+    """The id of a session that is fit for stores; a carrier's name for a call may hold anything."""
+    if SESSION_ID.fullmatch(call_id):
+        return call_id
+    return "c-" + hashlib.sha256(call_id.encode(errors="replace")).hexdigest()[:40]

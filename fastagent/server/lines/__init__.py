@@ -1,0 +1,1 @@
+"""The doors that calls come by, one file a carrier."""

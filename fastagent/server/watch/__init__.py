@@ -1,0 +1,1 @@
+"""What watches the process: figures, metrics, health, logs, traces, stalls."""
