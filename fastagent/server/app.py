@@ -156,7 +156,7 @@ class Service:
             self.clips,
             _recordings(settings),
             self.journals,
-            CallSessions(self.continuity),
+            CallSessions(self.continuity) if self._stores_sessions(agents) else None,
         )
         self.switchboard = Switchboard(self.services, self.agents.choose, self.admission, self.continuity)
         self.continuity.on_lost = self.switchboard.lose
@@ -210,6 +210,12 @@ class Service:
                 sys.setswitchinterval(switch_interval_s)
                 for agent in self._house:
                     agent.use_mcp(None)
+
+    def _stores_sessions(self, agents: Sequence[FastAgent]) -> bool:
+        """Something of a call may be wanted once it is over."""
+        is_durable = bool(self.settings.redis_url or self.settings.store_path)
+        remembers = any(one.memory_days for agent in agents for one in agent.house)
+        return is_durable or remembers or self.continuity.offers_comebacks
 
     def _lose(self, session_id: str) -> None:
         self.switchboard.lose(session_id)

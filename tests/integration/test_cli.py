@@ -27,6 +27,13 @@ AGENT = "fastagent.examples.appointment:agent"
 LIMIT_S = 120
 """Guards against a command that hangs; none takes a fraction of it."""
 NOBODY = "ws://127.0.0.1:1/"
+SERVER = {
+    "FASTAGENT_REALTIME_URL": "local",
+    "FASTAGENT_DRAIN_TIMEOUT_SECONDS": "2",
+    # The machine is full of tests.
+    "FASTAGENT_ADMISSION_CPU_PERCENT": "0",
+    "FASTAGENT_ADMISSION_LAG_MS": "0",
+}
 SPOKEN_PEAK = 1000
 """Comfort noise and conversion stay far below it, speech far above (of 32767)."""
 
@@ -65,6 +72,8 @@ def run(
 @contextlib.contextmanager
 def started(*arguments: str, cwd: Path, **variables: str) -> Iterator[subprocess.Popen[str]]:
     """A command that runs on; its stderr follows its stdout on one pipe."""
+    # A suite that runs in the background would have its children ignore Ctrl-C.
+    ours = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(
         command(*arguments),
         cwd=cwd,
@@ -74,6 +83,7 @@ def started(*arguments: str, cwd: Path, **variables: str) -> Iterator[subprocess
         stderr=subprocess.STDOUT,
         text=True,
     )
+    signal.signal(signal.SIGINT, ours)
     with process:
         try:
             yield process
@@ -95,7 +105,7 @@ def read_until(process: subprocess.Popen[str], pattern: str) -> re.Match[str]:
 @contextlib.contextmanager
 def serving(cwd: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """``fastagent serve`` on the embedded engine, and its bot URL."""
-    with started("serve", AGENT, "--port", "0", cwd=cwd, FASTAGENT_REALTIME_URL="local") as server:
+    with started("serve", AGENT, "--port", "0", cwd=cwd, **SERVER) as server:
         yield server, read_until(server, r"AudioCodes at (ws://\S+)")[1]
 
 

@@ -490,6 +490,8 @@ def serve(tmp_path: Path, model_url: str) -> tuple["subprocess.Popen[str]", str]
         "FASTAGENT_JOURNALS_DIR": str(tmp_path / "journals"),
         "FASTAGENT_SMS": str(tmp_path / "sms"),
         "FASTAGENT_BARGE_IN": "model",
+        "FASTAGENT_ADMISSION_CPU_PERCENT": "0",
+        "FASTAGENT_ADMISSION_LAG_MS": "0",
         "BOOKINGS": str(tmp_path / "bookings"),
         "LOG_FORMAT": "text",
     }

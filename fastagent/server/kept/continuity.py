@@ -98,6 +98,11 @@ class Continuity:
         self.start = start
 
     @property
+    def keeps_ended(self) -> bool:
+        """Sessions that are over are kept for those who ask; memory alone would only grow by them."""
+        return bool(self.settings.redis_url or self.settings.store_path)
+
+    @property
     def _reaches_callers(self) -> bool:
         return self._sms is not None and not isinstance(self._sms, LogSms)
 

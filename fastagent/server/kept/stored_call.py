@@ -299,6 +299,8 @@ class StoredCall:
         if self._is_lost or not await self._is_still_ours():
             return
         self._of.keeper.release(self._id)
+        if not self._goes_on and not self._of.keeps_ended:
+            await self._of.keeper.store.delete(self._id)
         if self._goes_on:
             self._of.counters.note("calls_interrupted")
             self._of.tell_caller(self._id, self._view.caller)
