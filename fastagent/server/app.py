@@ -41,6 +41,7 @@ from fastagent.server.kept.stored_call import CallSessions
 from fastagent.server.lines.agent import agent_routes
 from fastagent.server.lines.audiocodes import audiocodes_routes
 from fastagent.server.lines.twilio import twilio_routes
+from fastagent.server.lines.twilio_dial import dial_routes
 from fastagent.server.rest.agents_api import AgentsApi
 from fastagent.server.rest.problems import ProblemAnswers, answer_failure
 from fastagent.server.rest.routes import rest_routes
@@ -327,6 +328,9 @@ def build_app(service: Service) -> Starlette:
         ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
         *twilio_routes(service.services, service.switchboard, service.continuity, service.twilio_outbound),
+        *dial_routes(
+            settings, service.doors, service.twilio_outbound, lambda: service.agent_ids, service.counters
+        ),
         *agent_routes(
             service.services,
             service.switchboard,

@@ -51,7 +51,7 @@ from fastagent.telephony.twilio_signature import RequestVerifier, SignedRequest,
 from fastagent.wire.events import SessionOffered, TransferCall
 from fastagent.wire.twilio import BOT_PARAMETER, CALLER_PARAMETER, TICKET_PARAMETER, TwilioCodec
 
-__all__ = ["SMS_PATH", "STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
+__all__ = ["SMS_PATH", "STATUS_PATH", "STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
 
 logger = logging.getLogger("fastagent.server")
 
@@ -74,6 +74,19 @@ REGRET = "Sorry, we cannot take your call right now. Please call again later."
 
 CALL_STATUSES = frozenset(
     {"initiated", "queued", "ringing", "in-progress", "completed", "busy", "failed", "no-answer", "canceled"}
+)
+ANSWERED_BY_PARAMETER = "answeredBy"
+"""Of a stream: what Twilio found out about who answered a call that we made."""
+ANSWERERS = frozenset(
+    {
+        "human",
+        "machine_start",
+        "machine_end_beep",
+        "machine_end_silence",
+        "machine_end_other",
+        "fax",
+        "unknown",
+    }
 )
 STREAM_EVENTS = frozenset({"stream-started", "stream-stopped", "stream-error"})
 
@@ -229,6 +242,11 @@ class _Door:
         }
         if proof:
             parameters[PROOF_PARAMETER] = proof
+        answerer = fields.get("AnsweredBy", "")
+        if is_ours and answerer in ANSWERERS:
+            # The stream tells it on: to the call it is an event like others about the carrier's side.
+            parameters[ANSWERED_BY_PARAMETER] = answerer
+            self._counters.note(f"twilio_answered_by_{answerer}")
         scheme, _, place = self._public_url.partition("://")
         stream = twiml.Stream(
             f"{'wss' if scheme == 'https' else 'ws'}://{place}{STREAM_PATH}",
