@@ -7,6 +7,7 @@ from functools import cached_property
 from importlib import import_module
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakValueDictionary
 
 from fastagent.afsm.run.machine import Limits
 from fastagent.afsm.run.proposal import Reasoner
@@ -61,6 +62,15 @@ What is a colleague's work you leave to the colleague: call hand_over, then spea
 
 _TRANSFER_RULE = """\
 When the caller asks for a person, or you cannot help, call transfer_call, then speak the words in say."""
+
+
+_NAMED: "WeakValueDictionary[str, FastAgent]" = WeakValueDictionary()
+"""The agents that were made in this process, the newest of each id."""
+
+
+def agent_named(agent_id: str) -> "FastAgent | None":
+    """The agent of this id that was made last and is still there, for what knows agents by name alone."""
+    return _NAMED.get(agent_id)
 
 
 class FastAgent:
@@ -195,6 +205,7 @@ class FastAgent:
             names.remove(name)  # it stands in both lists
         if doubled := sorted({name for name in names if names.count(name) > 1}):
             raise ConfigurationError(f"agent {agent_id!r} has two tools named {doubled[0]!r}")
+        _NAMED[agent_id] = self
         if is_verifying():
             for found in check(self):
                 _log.log(

@@ -25,6 +25,9 @@
     │   ├── SessionNotFoundError      no such session, or no longer
     │   ├── SessionConflictError      another process owns the session
     │   └── StoreUnavailableError     the store does not answer, or cannot write (retryable)
+    ├── TelephonyError                a carrier's management side (carrier, reason, retryable)
+    │   ├── TelephonyRefusedError     it answered, and would not (status, code)
+    │   └── TelephonyLimitError       our own limits: too many, or a number that may not be reached
     └── AgentError                    bad transition, failed tool, state time-out
         └── ToolError                 a tool says what went wrong, in words for the caller
         ├── EffectFailedError         nothing was done; effects raise it too
@@ -57,6 +60,9 @@ __all__ = [
     "SessionNotFoundError",
     "SessionRefusedError",
     "StoreUnavailableError",
+    "TelephonyError",
+    "TelephonyLimitError",
+    "TelephonyRefusedError",
     "ToolError",
     "UnexpectedMessageError",
     "UnsupportedMediaError",
@@ -214,6 +220,35 @@ class StoreUnavailableError(SessionError):
         self.store = store
         self.retryable = retryable
         super().__init__(f"{store} store: {reason}")
+
+
+class TelephonyError(FastAgentError):
+    """A carrier's management side did not do what it was asked for; no number or text stands in it.
+
+    ``retryable``: another try makes sense; ``may_be_done``: nobody knows whether it was done.
+    """
+
+    def __init__(
+        self, carrier: str, reason: str, *, retryable: bool = False, may_be_done: bool = False
+    ) -> None:
+        self.carrier = carrier
+        self.reason = reason
+        self.retryable = retryable
+        self.may_be_done = may_be_done
+        super().__init__(f"{carrier}: {reason}")
+
+
+class TelephonyRefusedError(TelephonyError):
+    """The carrier answered with an error: its HTTP status, and its own code, 0 when it gave none."""
+
+    def __init__(self, carrier: str, status: int, code: int = 0, *, retryable: bool = False) -> None:
+        self.status = status
+        self.code = code
+        super().__init__(carrier, f"refused with {status}, code {code}", retryable=retryable)
+
+
+class TelephonyLimitError(TelephonyError):
+    """Not asked for at all: one of our own limits forbids it."""
 
 
 class AgentError(FastAgentError):

@@ -8,12 +8,26 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from fastagent import __version__
-from fastagent.cli import call, demo, explore, graph, local, mcp, new, play, recordings, replay, serve, verify
+from fastagent.cli import (
+    call,
+    demo,
+    dial,
+    explore,
+    graph,
+    local,
+    mcp,
+    new,
+    play,
+    recordings,
+    replay,
+    serve,
+    verify,
+)
 from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, play, local, recordings, replay, mcp, verify, graph, explore, new)
+VERBS = (serve, demo, call, dial, play, local, recordings, replay, mcp, verify, graph, explore, new)
 
 EPILOG = """\
 examples:
@@ -21,6 +35,7 @@ examples:
   fastagent demo banking                                another: banking, healthcare, retail, enterprise
   fastagent serve fastagent.examples.appointment:agent  answer calls on this machine
   fastagent call --say "book an appointment"            ring a running server
+  fastagent dial +15550100001 --agent ID                have a running server call a number
   fastagent play greeting.wav --session ID              play a file into a running call
   fastagent local --port 9100                           the embedded Realtime engine alone
   fastagent recordings list DIR                         what was recorded

@@ -41,6 +41,7 @@ from fastagent.server.kept.stored_call import CallSessions
 from fastagent.server.lines.agent import agent_routes
 from fastagent.server.lines.audiocodes import audiocodes_routes
 from fastagent.server.lines.twilio import twilio_routes
+from fastagent.server.lines.twilio_dial import dial_routes
 from fastagent.server.rest.agents_api import AgentsApi
 from fastagent.server.rest.problems import ProblemAnswers, answer_failure
 from fastagent.server.rest.routes import rest_routes
@@ -51,7 +52,8 @@ from fastagent.server.watch.observability import Observability
 from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
-from fastagent.telephony.sms import sms_channel
+from fastagent.telephony.sms import SmsChannel, sms_channel
+from fastagent.telephony.twilio_outbound import twilio_outbound
 from fastagent.tools.mcp import McpPool
 from fastagent.wire.openai_realtime import upgrade_request
 
@@ -103,6 +105,10 @@ class Service:
         self.journals = Journals(settings.journals_dir, retention_days=settings.journal_retention_days)
         self.store = make_store(settings.redis_url or settings.store_path, retention_s=settings.session_ttl_s)
         self._work: set[asyncio.Task[None]] = set()
+        self.twilio_outbound = twilio_outbound(settings)
+        sms: SmsChannel | None = None if self.twilio_outbound is None else self.twilio_outbound.sms
+        if not settings.texts_by_twilio:
+            sms = sms_channel(settings.sms_sender)
         keeper = SessionKeeper(
             self.store,
             on_lost=self._lose,
@@ -112,7 +118,7 @@ class Service:
             keeper,
             settings,
             session_secret(settings),
-            sms=sms_channel(settings.sms_sender),
+            sms=sms,
             start=self._start,
             counters=self.counters,
         )
@@ -240,6 +246,8 @@ class Service:
                 await asyncio.wait(set(self._work), timeout=WORK_CLOSE_TIMEOUT_S)
             await self.continuity.keeper.close()
             await self.store.close()
+            if self.twilio_outbound is not None:
+                await self.twilio_outbound.close()
 
     async def close(self) -> None:
         """Stop the shared timers, have the journals kept and the recordings published; the traces go last."""
@@ -325,7 +333,10 @@ def build_app(service: Service) -> Starlette:
             is_open=service.settings.metrics == "open",
         ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
-        *twilio_routes(service.services, service.switchboard),
+        *twilio_routes(service.services, service.switchboard, service.continuity, service.twilio_outbound),
+        *dial_routes(
+            settings, service.doors, service.twilio_outbound, lambda: service.agent_ids, service.counters
+        ),
         *agent_routes(
             service.services,
             service.switchboard,

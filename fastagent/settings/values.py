@@ -46,6 +46,8 @@ _MAY_BE_ZERO = (
 )
 _BEARER_SETTINGS = ("audiocodes_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
 _TWILIO_SETTINGS = ("twilio_auth_tokens", "twilio_shared_keys")
+_SMS_FROM = re.compile(r"\+[1-9]\d{4,14}|MG[0-9a-fA-F]{32}")
+_DIAL_ALLOWED = re.compile(r"\+[1-9]\d{0,14}")
 
 
 def _variable(name: str, *, is_secret: bool = False) -> dict[str, Any]:
@@ -303,7 +305,22 @@ class Settings:
     )
     """What a caller who was cut off is sent; ``{code}`` stands for the digits that prove it is them."""
     sms_sender: str = field(default="", metadata=_variable("FASTAGENT_SMS"))
-    """How text messages go out: empty for not at all, ``log``, or the path of a file they are written to."""
+    """How text messages go out: empty for not at all, ``log``, ``twilio``, or the path of a file they are
+    written to."""
+    twilio_sms_from: str = field(default="", metadata=_variable("TWILIO_SMS_FROM"))
+    """Whose text messages ours are at Twilio: a number (``+…``) or a messaging service (``MG…``)."""
+    twilio_api_url: str = field(default="https://api.twilio.com", metadata=_variable("TWILIO_API_URL"))
+    """Twilio's REST API; another one for its regions."""
+    sms_per_number_day: int = field(default=5, metadata=_variable("FASTAGENT_SMS_PER_NUMBER_DAY"))
+    """Text messages to one number within a day."""
+    sms_per_day: int = field(default=500, metadata=_variable("FASTAGENT_SMS_PER_DAY"))
+    """Text messages to all numbers within a day, of each process."""
+    dial_allow: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_DIAL_ALLOW"))
+    """Numbers that may be called, or what they begin with (``+1555, +4930``); none: nobody is called."""
+    dial_per_number_day: int = field(default=3, metadata=_variable("FASTAGENT_DIAL_PER_NUMBER_DAY"))
+    """Calls made to one number within a day."""
+    dial_per_day: int = field(default=100, metadata=_variable("FASTAGENT_DIAL_PER_DAY"))
+    """Calls made to all numbers within a day, of each process."""
 
     @classmethod
     def from_environment(
@@ -422,6 +439,24 @@ class Settings:
                 "expected https://… where Twilio's keys are set: they sign the address that Twilio calls",
             )
 
+        if self.texts_by_twilio and not _SMS_FROM.fullmatch(self.twilio_sms_from):
+            yield Fault("twilio_sms_from", "expected +… or MG… where FASTAGENT_SMS is twilio")
+        if self.texts_by_twilio or self.dial_allow:
+            if not self.twilio_auth_tokens:
+                yield Fault("twilio_auth_tokens", "expected a token where texts or calls go out by Twilio")
+            if not self.twilio_account_sid:
+                yield Fault("twilio_account_sid", "expected AC… where texts or calls go out by Twilio")
+        if any(not _DIAL_ALLOWED.fullmatch(one) for one in self.dial_allow):
+            yield Fault("dial_allow", "expected numbers, or their first digits, beginning with +")
+        url = self.twilio_api_url
+        if not _is_plain(url) or not (_is_url(url, "https") or (_is_url(url, "http") and _is_near(url))):
+            yield Fault("twilio_api_url", "expected https://…, without user, query and fragment")
+
+    @property
+    def texts_by_twilio(self) -> bool:
+        """Text messages go out by Twilio."""
+        return self.sms_sender == "twilio"
+
     @property
     def _shared_secrets(self) -> tuple[str, ...]:
         return tuple(key.partition("=")[2] for key in self.twilio_shared_keys)
@@ -471,6 +506,15 @@ def _is_url(url: str, *schemes: str) -> bool:
         parts = urlsplit(url)
         return parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
     except ValueError:  # brackets or a port that cannot be
+        return False
+
+
+def _is_near(url: str) -> bool:
+    """An address of this machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
         return False
 
 

@@ -34,7 +34,7 @@ class SmsChannel(Protocol):
             to: a telephone number, E.164 where the caller's carrier gives that.
 
         Raises:
-            LegError: it could not be handed over; ``retryable`` says whether another try makes sense.
+            TelephonyError: it could not be handed over; ``retryable`` says whether another try makes sense.
         """
 
 

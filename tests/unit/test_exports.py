@@ -12,6 +12,7 @@ import fastagent.client
 import fastagent.context
 import fastagent.examples.appointment
 import fastagent.sessions
+import fastagent.telephony
 import fastagent.tools
 
 
@@ -95,6 +96,7 @@ import fastagent.tools
                 "open_store",
             },
         ),
+        (fastagent.telephony, {"AudiocodesConnector", "TwilioConnector"}),
         (fastagent.examples.appointment, {"Appointment", "Calendar", "agent", "appointment_agent"}),
     ],
 )

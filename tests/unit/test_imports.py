@@ -22,8 +22,12 @@ IO_MODULES = {
     "concurrent", "multiprocessing", "picows", "websockets", "uvicorn", "starlette", "httpx", "requests",
     "http",
 }  # fmt: skip
-LATE = {("fastagent.agent", "fastagent.server.process")}
-"""Looked up by name when `FastAgent.start` is called: the server knows agents, not the other way round."""
+LATE = {
+    ("fastagent.agent", "fastagent.server.process"),
+    ("fastagent.telephony.registered", "fastagent.agent"),
+    ("fastagent.telephony.registered", "fastagent.server.process"),
+}
+"""Looked up by name when `start` of an agent or a connector is called: the server knows both, neither it."""
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ from fastagent.errors import (
     SessionNotFoundError,
 )
 from fastagent.server.doors.limits import number_digits
+from fastagent.server.kept.opt_outs import OptOuts
 from fastagent.sessions import SessionKeeper, SessionRecord, TranscriptLine
 from fastagent.sessions.record import SESSION_ID
 from fastagent.settings import Settings
@@ -62,6 +63,8 @@ PURGE_INTERVAL_S = 600.0
 LEASE_TTL_S = 6.0
 """How long a process that died still owns its calls; a store that is away for longer ends no call."""
 SMS_TIMEOUT_S = 10.0
+PROOFS_KEPT = 10_000
+"""Calls that are proofs themselves, remembered until they are looked up; the oldest are forgotten."""
 TRANSCRIPT_LINES = 40
 """Of the earlier talk, taken into the context of the one that goes on."""
 
@@ -74,7 +77,8 @@ class Continuity:
         secret: makes digests of numbers and codes; the same in all processes of a store.
         sms: how messages go out; None sends none.
         start: begins a task of the process.
-        counters: comebacks_offered, comebacks_taken, comebacks_refused_<cause>, sms_sent, sms_failed.
+        counters: comebacks_offered, comebacks_taken, comebacks_refused_<cause>, sms_sent,
+            sms_failed, sms_stopped.
     """
 
     def __init__(
@@ -95,6 +99,9 @@ class Continuity:
         self._secret = secret
         self._sms = sms
         self._wrong_codes: dict[str, int] = {}
+        self._proved: dict[tuple[str, str], None] = {}
+        self.opt_outs = OptOuts(keeper.store, self.caller_key)
+        """Numbers that get no messages."""
         self.start = start
 
     @property
@@ -125,6 +132,41 @@ class Continuity:
         """The code that proves that somebody received the message about this session."""
         return f"{int(self._digest('code', session_id), 16) % 10**CODE_DIGITS:0{CODE_DIGITS}d}"
 
+    def prove(self, owner: str, call_id: str) -> None:
+        """This call was made by us to the number it is known by: whoever speaks there has that telephone."""
+        self._proved[owner, call_id] = None
+        if len(self._proved) > PROOFS_KEPT:
+            del self._proved[next(iter(self._proved))]
+
+    def needs_code(self, owner: str, call_id: str) -> bool:
+        """Who goes on in this call has to say a code first."""
+        return self.settings.resume_proof == "code" and (owner, call_id) not in self._proved
+
+    async def interrupted_agent(self, number: str) -> str:
+        """The agent with whom this number was cut off; empty when it was not, or not of late.
+
+        Raises:
+            SessionError: the store cannot say.
+        """
+        key = self.caller_key(number)
+        if not key or not self.offers_comebacks:
+            return ""
+        since = time.time() - self.settings.interrupted_fresh_s
+        found = await self.keeper.store.find_interrupted(key, since_unix_s=since)
+        return "" if found is None else found.agent_id
+
+    async def is_first(self, name: str, ttl_s: float) -> bool:
+        """Nobody has asked for this name before, in any process of the store.
+
+        Raises:
+            SessionError: the store cannot say.
+        """
+        try:
+            await self.keeper.store.acquire(name, self.keeper.holder, ttl_s)
+        except SessionConflictError:
+            return False
+        return True
+
     def may_try(self, session_id: str) -> bool:
         """A code may be tried for this session: not too many wrong ones were, in whichever call."""
         return self._wrong_codes.get(session_id, 0) < CODE_TRIES_MAX
@@ -152,6 +194,9 @@ class Continuity:
         text = self.settings.sms_text.replace("{code}", self.code(session_id))
         try:
             async with asyncio.timeout(SMS_TIMEOUT_S):
+                if await self.opt_outs.holds(number):
+                    self.counters.note("sms_stopped")
+                    return
                 await sms.send(number, text)
         except (FastAgentError, OSError, TimeoutError) as error:
             self.counters.note("sms_failed")

@@ -188,14 +188,18 @@ class StoredCall:
         earlier = found.session_id
         return Comeback(
             str(about),
-            self._of.settings.resume_proof == "code",
+            self._needs_code,
             lambda code: self._go_on(earlier, code),
             lambda code: self._start_over(earlier, code),
         )
 
+    @property
+    def _needs_code(self) -> bool:
+        return self._of.needs_code(self._view.owner, self._view.call_id)
+
     async def _go_on(self, earlier: str, code: str) -> Report:
         of = self._of
-        if of.settings.resume_proof == "code":
+        if self._needs_code:
             if not of.may_try(earlier):
                 of.counters.note("comebacks_refused_tries")
                 return task_report("failed", RESUME_TALK, SAY_OVER)
@@ -242,7 +246,7 @@ class StoredCall:
     def _start_over(self, earlier: str, code: str) -> None:
         """Only who could go on with a talk may end it; for anybody else it waits on."""
         of = self._of
-        if of.settings.resume_proof == "number" or (of.may_try(earlier) and of.is_code(earlier, code)):
+        if not self._needs_code or (of.may_try(earlier) and of.is_code(earlier, code)):
             of.start(self._forget(earlier))
 
     async def _forget(self, earlier: str) -> None:

@@ -7,6 +7,7 @@
     its socket closes ─▶ POST /twilio/next ──▶ <Hangup>, or <Dial> when the caller is handed on
                        POST /twilio/status ──▶ what became of calls and streams, to be counted
                        POST /twilio/fallback ──▶ a word of regret, when the webhook failed
+    a text message ───▶ POST /twilio/sms ──▶ see `twilio_texts`
 
 Every request must bear Twilio's signature over the configured public address; whatever a proxy or a forger
 writes into the request about where it came to is not looked at. Refusals are 403, and counted by cause. A
@@ -18,7 +19,7 @@ import logging
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,17 +30,28 @@ from starlette.websockets import WebSocket
 
 from fastagent.call import CallServices
 from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.kept.continuity import Continuity
+from fastagent.server.lines.twilio_texts import (
+    RING_BACK,
+    RING_BACK_PARAMETER,
+    RING_BACK_TTL_S,
+    TextRefusal,
+    TwilioTexts,
+)
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.websocket import accept_leg, leg_of
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 from fastagent.telephony import twiml
+from fastagent.telephony.quotas import DailyQuota
 from fastagent.telephony.tickets import TICKET_TTL_S, Tickets
+from fastagent.telephony.twilio_outbound import TwilioOutbound
+from fastagent.telephony.twilio_rest import CARRIER
 from fastagent.telephony.twilio_signature import RequestVerifier, SignedRequest, form_fields
 from fastagent.wire.events import SessionOffered, TransferCall
 from fastagent.wire.twilio import BOT_PARAMETER, CALLER_PARAMETER, TICKET_PARAMETER, TwilioCodec
 
-__all__ = ["STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
+__all__ = ["SMS_PATH", "STATUS_PATH", "STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
 
 logger = logging.getLogger("fastagent.server")
 
@@ -48,11 +60,14 @@ STREAM_PATH = "/twilio/stream"
 NEXT_PATH = "/twilio/next"
 STATUS_PATH = "/twilio/status"
 FALLBACK_PATH = "/twilio/fallback"
+SMS_PATH = "/twilio/sms"
 
 BODY_BYTES_MAX = 65_536
 CALLS_KEPT = 10_000
 """Calls of which it is known what was answered, and whether they have begun; the oldest are forgotten."""
 CALLER_CHARS_MAX = 128
+PROOF_PARAMETER = "proof"
+"""Of a stream: why nobody needs to say a code in its call; sealed in its ticket."""
 ANY_ACCOUNT = "twilio"
 """Whose calls are those that any account brings which signs with one of the keys."""
 REGRET = "Sorry, we cannot take your call right now. Please call again later."
@@ -60,25 +75,49 @@ REGRET = "Sorry, we cannot take your call right now. Please call again later."
 CALL_STATUSES = frozenset(
     {"initiated", "queued", "ringing", "in-progress", "completed", "busy", "failed", "no-answer", "canceled"}
 )
+ANSWERED_BY_PARAMETER = "answeredBy"
+"""Of a stream: what Twilio found out about who answered a call that we made."""
+ANSWERERS = frozenset(
+    {
+        "human",
+        "machine_start",
+        "machine_end_beep",
+        "machine_end_silence",
+        "machine_end_other",
+        "fax",
+        "unknown",
+    }
+)
 STREAM_EVENTS = frozenset({"stream-started", "stream-stopped", "stream-error"})
 
 _SID = re.compile(r"[A-Z]{2}[0-9a-zA-Z]{1,62}")
 _ERROR_CODE = re.compile(r"\d{1,6}")
 
 Fields = Mapping[str, str]
+Answer = Callable[[Fields], Response | Awaitable[Response]]
 
 
-def twilio_routes(services: CallServices, switchboard: Switchboard) -> list[BaseRoute]:
-    """Twilio's routes; none without a key to check its signatures with."""
+def twilio_routes(
+    services: CallServices,
+    switchboard: Switchboard,
+    continuity: Continuity,
+    outbound: TwilioOutbound | None = None,
+) -> list[BaseRoute]:
+    """Twilio's routes; none without a key to check its signatures with.
+
+    Args:
+        outbound: what goes out by Twilio; None: nothing does.
+    """
     settings = services.settings
     if not settings.has_twilio:
         return []
-    door = _Door(settings, switchboard, services)
+    door = _Door(settings, switchboard, services, continuity, outbound)
     return [
         door.route(WEBHOOK_PATH, door.answer_call),
         door.route(NEXT_PATH, door.answer_next),
         door.route(STATUS_PATH, door.note_status),
         door.route(FALLBACK_PATH, door.answer_fallback),
+        door.route(SMS_PATH, door.answer_text),
         WebSocketRoute(STREAM_PATH, door.open_stream),
     ]
 
@@ -97,7 +136,14 @@ class _KnownCall:
 class _Door:
     """Answers Twilio, and knows the calls it was asked about."""
 
-    def __init__(self, settings: Settings, switchboard: Switchboard, services: CallServices) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        switchboard: Switchboard,
+        services: CallServices,
+        continuity: Continuity,
+        outbound: TwilioOutbound | None,
+    ) -> None:
         shared = (key.partition("=") for key in settings.twilio_shared_keys)
         shared_keys = {key_id: secret for key_id, _, secret in shared}
         self._verifier = RequestVerifier(
@@ -112,12 +158,29 @@ class _Door:
         self._services = services
         self._counters: Counters = services.counters
         self._calls: OrderedDict[str, _KnownCall] = OrderedDict()
+        self._continuity = continuity
+        self._ring_backs = Tickets(key.encode(), ttl_s=RING_BACK_TTL_S)
+        sms = None if outbound is None else outbound.sms
+        self._texts = TwilioTexts(
+            self._public_url,
+            WEBHOOK_PATH,
+            switchboard,
+            continuity,
+            self._ring_backs,
+            dialer=None if outbound is None else outbound.dialer,
+            replies=(
+                DailyQuota(CARRIER, settings.sms_per_number_day, settings.sms_per_day)
+                if sms is None
+                else sms.quota
+            ),
+            counters=self._counters,
+        )
 
-    def route(self, path: str, answer: Callable[[Fields], Response]) -> Route:
+    def route(self, path: str, answer: Answer) -> Route:
         """A webhook: checked here, then answered."""
         return Route(path, partial(self._serve, answer=answer), methods=["GET", "POST"])
 
-    async def _serve(self, request: Request, answer: Callable[[Fields], Response]) -> Response:
+    async def _serve(self, request: Request, answer: Answer) -> Response:
         try:
             body = await _body(request)
         except ClientDisconnect:
@@ -133,7 +196,8 @@ class _Door:
         fields = dict(reversed(found))
         if self._account_sid and fields.get("AccountSid") != self._account_sid:
             return self._refused("other_account")
-        return answer(fields)
+        answered = answer(fields)
+        return await answered if isinstance(answered, Awaitable) else answered
 
     def _refused(self, cause: str, status: int = 403) -> Response:
         self._counters.note(f"twilio_refused_{cause}")
@@ -166,14 +230,23 @@ class _Door:
             self._calls.popitem(last=False)
 
     def _connect(self, call_sid: str, fields: Fields, now: float) -> bytes:
-        caller = "".join(one for one in fields.get("From", "") if one.isprintable())[:CALLER_CHARS_MAX]
-        bot = fields.get(BOT_PARAMETER, "") or fields.get("To", "")
-        bot = "".join(one for one in bot if one.isprintable())[:CALLER_CHARS_MAX]
+        # In a call that we made, the one who was called is our caller.
+        is_ours = fields.get("Direction", "").startswith("outbound")
+        caller = _printable(fields.get("To" if is_ours else "From", ""))
+        bot = _printable(fields.get(BOT_PARAMETER, "") or fields.get("From" if is_ours else "To", ""))
+        proof = self._proof(fields, caller, bot, now) if is_ours else ""
         parameters = {
-            TICKET_PARAMETER: self._tickets.give(call_sid, (caller, bot), now=now),
+            TICKET_PARAMETER: self._tickets.give(call_sid, (caller, bot, proof), now=now),
             CALLER_PARAMETER: caller,
             BOT_PARAMETER: bot,
         }
+        if proof:
+            parameters[PROOF_PARAMETER] = proof
+        answerer = fields.get("AnsweredBy", "")
+        if is_ours and answerer in ANSWERERS:
+            # The stream tells it on: to the call it is an event like others about the carrier's side.
+            parameters[ANSWERED_BY_PARAMETER] = answerer
+            self._counters.note(f"twilio_answered_by_{answerer}")
         scheme, _, place = self._public_url.partition("://")
         stream = twiml.Stream(
             f"{'wss' if scheme == 'https' else 'ws'}://{place}{STREAM_PATH}",
@@ -181,6 +254,22 @@ class _Door:
             status_callback=self._public_url + STATUS_PATH,
         )
         return twiml.document(twiml.Connect(stream), twiml.Redirect(self._public_url + NEXT_PATH))
+
+    def _proof(self, fields: Fields, caller: str, bot: str, now: float) -> str:
+        """What makes this call a proof of who is called; empty: nothing, they have to say their code."""
+        ticket = fields.get(RING_BACK_PARAMETER, "")
+        if not ticket:
+            return ""
+        cause = self._ring_backs.take(ticket, RING_BACK, (caller, bot), now=now)
+        self._counters.note("twilio_ring_backs_answered" if cause is None else f"twilio_ring_back_{cause}")
+        return RING_BACK if cause is None else ""
+
+    async def answer_text(self, fields: Fields) -> Response:
+        """A text message came."""
+        try:
+            return _xml(await self._texts.answer(dict(fields)))
+        except TextRefusal as refusal:
+            return self._refused(refusal.cause, refusal.status)
 
     def answer_next(self, fields: Fields) -> Response:
         """The stream is over and the caller still there: hand them on if that was asked for."""
@@ -232,7 +321,8 @@ class _Door:
 
     def _admits(self, socket: CarrierSocket, offer: SessionOffered) -> bool:
         told = offer.parameters
-        claims = (offer.caller, offer.bot_name)
+        proof = told.get(PROOF_PARAMETER, "")
+        claims = (offer.caller, offer.bot_name, proof)
         cause: str | None = "other_account"
         if not self._account_sid or told.get("accountSid") == self._account_sid:
             ticket = told.get(TICKET_PARAMETER, "")
@@ -240,6 +330,8 @@ class _Door:
         if cause is not None:
             self._counters.note(f"twilio_refused_stream_{cause}")
             return False
+        if proof:
+            self._continuity.prove(self._owner, offer.conversation_id)
         # Another process may have answered the webhook.
         known = self._calls.get(offer.conversation_id, _KnownCall(b"", 0.0))
         known.has_begun = True
@@ -271,6 +363,10 @@ def _signed_request(connection: HTTPConnection, body: bytes = b"") -> SignedRequ
         f"{target}?{query}" if query else target,
         body,
     )
+
+
+def _printable(text: str) -> str:
+    return "".join(one for one in text if one.isprintable())[:CALLER_CHARS_MAX]
 
 
 def _code_in(text: str) -> str:

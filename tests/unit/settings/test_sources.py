@@ -32,10 +32,17 @@ CHOSEN = {
     "trusted_proxies": ("10.0.0.0/8", "::1"),
     "no_media_limit_s": 60.0,
     "twilio_shared_keys": (f"one={TOKEN}", f"two={TOKEN}"),
+    "twilio_api_url": "https://api.dublin.ie1.twilio.com",
+    "dial_allow": ("+1555", "+4930"),
 }
 """Values that differ from the defaults, where not just any will do."""
-NEED_ADDRESS = ("twilio_auth_tokens", "twilio_shared_keys")
-"""Settings that work only with a public address."""
+ADDRESS: dict[str, Any] = {"public_url": CHOSEN["public_url"]}
+NEEDED: dict[str, dict[str, Any]] = {
+    "twilio_auth_tokens": ADDRESS,
+    "twilio_shared_keys": ADDRESS,
+    "dial_allow": {**ADDRESS, "twilio_auth_tokens": (TOKEN,), "twilio_account_sid": "AC1"},
+}
+"""What some settings work only with."""
 
 
 def another(entry: dataclasses.Field[Any]) -> Any:
@@ -72,8 +79,8 @@ def file(tmp_path: Path) -> Path:
 def test_every_setting_can_be_given_by_each_source(entry, file):
     value, variable = another(entry), entry.metadata["variable"]
     assert value != entry.default
-    given = {"public_url": CHOSEN["public_url"]} if entry.name in NEED_ADDRESS else {}
-    needed = {Settings.variable(name): url for name, url in given.items()}
+    given = NEEDED.get(entry.name, {})
+    needed = {Settings.variable(name): as_text(one) for name, one in given.items()}
     expected = Settings(**{entry.name: value}, **given)
     from_variable = read({variable: as_text(value), **needed})
     assert Settings.from_reading(from_variable) == expected

@@ -125,6 +125,37 @@ def test_twilio_needs_the_address_it_calls_and_that_by_https(variable, url):
     Settings.from_environment(environment | {"FASTAGENT_PUBLIC_URL": "https://bridge.example.com"})
 
 
+OUTBOUND = {
+    "sms_sender": "twilio",
+    "twilio_sms_from": "+15550100002",
+    "dial_allow": ("+1555",),
+    "twilio_auth_tokens": (TOKEN,),
+    "twilio_account_sid": "AC1",
+    "public_url": "https://voice.example.com",
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("twilio_sms_from", ""),
+        ("twilio_sms_from", "15550100002"),
+        ("twilio_sms_from", "MG1"),
+        ("twilio_auth_tokens", ()),
+        ("twilio_account_sid", ""),
+        ("dial_allow", ("+",)),
+        ("dial_allow", ("*",)),
+        ("dial_allow", ("1555",)),
+        ("twilio_api_url", "http://api.twilio.com"),
+        ("twilio_api_url", "https://user@api.twilio.com"),
+    ],
+)
+def test_texts_and_calls_by_twilio_need_what_they_go_out_with(name, value):
+    Settings(**OUTBOUND).check()
+    with pytest.raises(ConfigurationError, match=Settings.variable(name)):
+        Settings(**{**OUTBOUND, name: value}).check()
+
+
 def test_twilio_alone_may_be_reached_from_other_machines():
     settings = Settings.from_environment(
         {"HOST": "0.0.0.0", "TWILIO_AUTH_TOKEN": TOKEN, "FASTAGENT_PUBLIC_URL": "https://bridge.example.com"}
