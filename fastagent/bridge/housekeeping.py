@@ -125,6 +125,7 @@ class Housekeeping:
         return is_asked or self._functions.is_any_running or is_callers
 
     def _leave_when_heard(self, now: float) -> list[Command]:
-        is_more_to_come = self._playback.is_open or self._is_more_to_come
+        # A task that asks for a transfer has its last words still to say.
+        is_more_to_come = self._playback.is_open or self._is_more_to_come or self._filler.is_agent_at_work
         farewell = self._phases.take_farewell(now, is_more_to_come=is_more_to_come)
         return [] if farewell is None else [farewell]

@@ -672,8 +672,8 @@ class Call:
     def _refocus(self) -> None:
         """A task's state changed: the model is told at the next turn boundary."""
         now = time.monotonic()
-        self._do(self._bridge.configure(self._desk.model_settings, now))
         self._do(self._bridge.agent_works(self._session.is_at_work, now))
+        self._do(self._bridge.configure(self._desk.model_settings, now))
         self._kept.changed()
 
     # Time

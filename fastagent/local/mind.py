@@ -224,7 +224,7 @@ def waiting_task(entries: Sequence[Entry]) -> str | None:
     for entry in entries:
         report = _report(entry)
         task = report.get("task")
-        if isinstance(task, str) and isinstance(report.get("status"), str):
+        if isinstance(task, str) and isinstance(report.get("status"), str) and report["status"] != "heard":
             status.pop(task, None)
             status[task] = report["status"]
     waiting = [task for task, state in status.items() if state == "needs_input"]

@@ -4,7 +4,8 @@
 
     {"status": "needs_input" | "done" | "failed" | "working" | "cancelled" | "error", "task": ..., "say": ...}
 
-with ``result`` beside "done", and ``reason`` (for the model, not for the caller) beside "error".
+with ``result`` beside "done", and ``reason`` (for the model, not for the caller) beside "error". "heard" tells
+that the words had their effect already, as they were heard: what came of them follows by itself.
 """
 
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ import orjson
 
 __all__ = ["FunctionOutcome", "Report", "as_json", "error_report", "outcome_of", "task_report"]
 
+HEARD = "heard"
 SAY_WORKING = "One moment, please."
 SAY_CANCELLED = "All right, I have stopped that."
 SAY_UNDONE = "All right, I have stopped that, and taken back what was done."
@@ -55,4 +57,4 @@ def as_json(report: Report) -> str:
 
 def outcome_of(report: Report) -> FunctionOutcome:
     """Give a report as the outcome of a function call."""
-    return FunctionOutcome(as_json(report))
+    return FunctionOutcome(as_json(report), should_respond=report["status"] != HEARD)

@@ -25,6 +25,7 @@ from fastagent.errors import AgentError, ConfigurationError
 from fastagent.tools.kept import KeptRun, RunKeeper, Undone
 from fastagent.tools.offered import Recorder
 from fastagent.tools.reports import (
+    HEARD,
     SAY_CANCELLED,
     SAY_FAILED,
     SAY_NOT_UNDONE,
@@ -133,6 +134,8 @@ class TaskRuns:
         self._called_for: dict[str, tuple[asyncio.TimerHandle, str]] = {}
         """Tasks that words of the caller call for, while the model may still begin them."""
         self._begun_by_hearing = 0
+        self._moved_by_hearing: dict[str, float] = {}
+        """When words that were heard led a task elsewhere, while the model may still pass them on."""
 
     # Where they stand
 
@@ -196,6 +199,7 @@ class TaskRuns:
                 profile=context.profile,
             )
         run = self._runs[task.name] = _Run(task, run_id, self._machine(task, context, kept), kept)
+        self._moved_by_hearing.pop(task.name, None)
         self._go(run, text)
         return run
 
@@ -244,6 +248,10 @@ class TaskRuns:
     async def reply(self, task_name: str, answer: str) -> Report:
         """Give a waiting task the caller's answer."""
         run = self._runs.get(task_name)
+        heard_at = self._moved_by_hearing.pop(task_name, None)
+        if heard_at is not None and asyncio.get_running_loop().time() < heard_at + HEARD_GRACE_S:
+            # These words had their effect; what came of it is told by itself.
+            return task_report(HEARD, task_name, "")
         if run is None or not run.machine.is_waiting or not run.machine.post(answer):
             return error_report("the task is not waiting for an answer", task_name)
         self._changed()
@@ -272,7 +280,8 @@ class TaskRuns:
         if self.is_closed:
             return
         for run in self._runs.values():
-            run.machine.hear(text)
+            if run.machine.hear(text):
+                self._moved_by_hearing[run.task.name] = asyncio.get_running_loop().time()
         words = words_in(text)
         for task in self._tasks.values():
             is_begun = task.name in self._runs or task.name in self._called_for
@@ -438,8 +447,9 @@ class TaskRuns:
 
     def _conclude(self, run: _Run, report: Report) -> None:
         del self._runs[run.task.name]
-        self._changed()
+        # First its words: a call that waits for them to leave would go once nothing is at work.
         self._deliver(run, report)
+        self._changed()
 
     def _changed(self) -> None:
         if self.on_change is not None and not self.is_closed:

@@ -80,9 +80,9 @@ class Asking:
         self._mailbox.wake()
         return True
 
-    def hear(self, text: str) -> None:
-        """The caller was heard to say this; an answer made of it comes by itself."""
-        self._supervisor.hear(text, is_redacted=self.is_redacted)
+    def hear(self, text: str) -> bool:
+        """The caller was heard to say this; an answer made of it comes by itself. Tells of a watch's move."""
+        return self._supervisor.hear(text, is_redacted=self.is_redacted)
 
     def note(self, mail: Mail) -> None:
         """Record what is read now."""

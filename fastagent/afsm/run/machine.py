@@ -275,9 +275,13 @@ class Machine:
         """
         return self._asking.deliver(Mail(Event(event), text))
 
-    def hear(self, text: str) -> None:
-        """Show the watches what the caller was heard to say; an answer made of it comes by `post`."""
-        self._asking.hear(text)
+    def hear(self, text: str) -> bool:
+        """Show the watches what the caller was heard to say; an answer made of it comes by `post`.
+
+        Returns:
+            a watch leads elsewhere by it.
+        """
+        return self._asking.hear(text)
 
     def note_activity(self) -> None:
         """The caller or the bot is heard: the silence ladder begins anew."""

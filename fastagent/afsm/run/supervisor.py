@@ -162,16 +162,17 @@ class SupervisorRegion:
             self._act(fired.watch, fired.step)
         return self._mailbox.overrule is not before
 
-    def hear(self, text: str, *, is_redacted: bool) -> None:
-        """Show the caller's own words to the watches, which act at once."""
+    def hear(self, text: str, *, is_redacted: bool) -> bool:
+        """Show the caller's own words to the watches, which act at once; tell whether one leads elsewhere."""
         if self._supervisor is None:
-            return
+            return False
         is_known, fired = self._supervisor.hear(self._scope(text))
         if is_known:
             data = {"state": self._standing.state, "text": text, "is_redacted": is_redacted}
             self._record.add("heard", data)
         for one in fired:
             self._act(one.watch, one.step)
+        return any(one.step.next_state for one in fired)
 
     def _act(self, watch: str, step: WatchStep) -> None:
         state = self._standing.state

@@ -187,6 +187,20 @@ async def test_words_heard_while_the_task_runs_lead_at_once(monkeypatch):
     assert (await control.announced.get())["say"] == "Call for help now."
 
 
+async def test_a_model_that_passes_on_words_that_were_heard_is_told_so_and_does_not_speak(monkeypatch):
+    control, session = triage_bench(monkeypatch, grace_s=5.0)
+    await session.call_function("fc1", "triage", "{}")
+    session.caller_said("now I have chest pain")
+    assert (await control.announced.get())["say"] == "Call for help now."
+    reply = json.dumps({"task": "triage", "answer": "now I have chest pain"})
+    outcome = await session.call_function("fc2", "task_reply", reply)
+    assert json.loads(outcome.output) == {"status": "heard", "task": "triage", "say": ""}
+    assert not outcome.should_respond
+    again = await session.call_function("fc3", "task_reply", reply)
+    assert json.loads(again.output)["status"] == "error"
+    assert again.should_respond
+
+
 async def test_nothing_begins_by_hearing_once_the_call_ends(monkeypatch):
     _, session = triage_bench(monkeypatch, grace_s=0.01)
     session.caller_said("I have chest pain")
