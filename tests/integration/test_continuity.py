@@ -354,6 +354,51 @@ def test_where_the_number_is_proof_no_code_is_asked_for(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_caller_comes_in_by_another_call_while_the_first_waits_for_its_line(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server(resume_proof="number", resume_grace_s=30.0) as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.drop()
+            while not server.service.switchboard.calls[0].is_parked:  # noqa: ASYNC110 - a call tells nobody
+                await asyncio.sleep(0.01)
+            await server.service.continuity.keeper.flush(server.service.switchboard.calls[0].session_id, 5.0)
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            report = await talk.call("resume_talk", choice="continue")
+            assert report["status"] == "needs_input"
+            await booked_elsewhere(talk)
+            assert len(server.service.switchboard.calls) == 1
+            await phone.hang_up()
+            await house.over(server)
+            assert server.service.counters["journals_not_opened"] == 0
+        assert lines(house.directory / "bookings") == ["book Monday"]
+        assert house.messages == []
+
+    play(tmp_path, scenario)
+
+
+def test_what_proves_who_calls_is_written_down_nowhere(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.over(server)
+            await house.told()
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            await talk.session.caller_says(f"Go on, the code is {house.code}.")
+            report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert report["status"] == "needs_input"
+            await phone.hang_up()
+            await house.over(server)
+        kept = [house.directory / "sessions.db", *(house.directory / "journals").iterdir()]
+        assert not [path.name for path in kept if f"code is {house.code}".encode() in path.read_bytes()]
+
+    play(tmp_path, scenario)
+
+
 def test_a_call_that_ends_in_good_order_brings_no_message(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
         async with house.server() as server:

@@ -41,7 +41,7 @@ from fastagent.stats import Counters
 from fastagent.telephony.sms import LogSms, SmsChannel
 from fastagent.wire.events import CarrierCodec, SessionOffered
 
-__all__ = ["LEASE_TTL_S", "Continuity", "TakenSession", "session_id_of"]
+__all__ = ["LEASE_TTL_S", "PARKED", "Continuity", "TakenSession", "session_id_of"]
 
 logger = logging.getLogger("fastagent.calls")
 
@@ -62,6 +62,10 @@ PURGE_INTERVAL_S = 600.0
 LEASE_TTL_S = 6.0
 """How long a process that died still owns its calls; a store that is away for longer ends no call."""
 SMS_TIMEOUT_S = 10.0
+PARKED = "parked"
+"""Outcome of a session whose call waits for its line: it has no lease, and yet its process lives."""
+PARKED_MARGIN_S = 30.0
+"""Beyond the time that a call waits for its line, until its process is taken for dead."""
 TRANSCRIPT_LINES = 40
 """Of the earlier talk, taken into the context of the one that goes on."""
 
@@ -160,6 +164,9 @@ class Continuity:
         Raises:
             SessionError: it is not to be had; it is then nobody's but whose it was.
         """
+        if self.keeper.owns(session_id):
+            # The lease of a call whose line is up would be given to us: it is this process's.
+            raise SessionConflictError(session_id, "a call here has it")
         async with asyncio.timeout(TAKE_TIMEOUT_S):
             record = await self.keeper.take(session_id)
             # A call here may wait for its line, while its caller came in by another one.
@@ -205,6 +212,8 @@ class Continuity:
 
     async def is_elsewhere(self, session_id: str) -> bool:
         """Another process owns a session that was given up here."""
+        if self.keeper.keeps(session_id):
+            return False  # what still waits to be written has its own lease, which another would make void
         store = self.keeper.store
         try:
             async with asyncio.timeout(TAKE_TIMEOUT_S):
@@ -232,26 +241,44 @@ class Continuity:
     async def reclaim(self) -> int:
         """Take note of calls whose process died, and send their callers word; gives their number."""
         store = self.keeper.store
-        number = await store.reclaim()
-        if not number:
-            return 0
-        logger.warning("%d calls of a process that died are interrupted", number)
-        self.counters.note("sessions_reclaimed", number)
+        changed = await store.reclaim()
+        # Who found one earlier may have died before it was seen to.
+        since = (
+            None if changed else time.time() - self.settings.interrupted_fresh_s - self.settings.max_call_s
+        )
+        number = 0
         cursor = ""
         while True:
-            page = await store.list(status="interrupted", cursor=cursor, limit=RECLAIM_PAGE)
+            page = await store.list(
+                status="interrupted", started_from_unix_s=since, cursor=cursor, limit=RECLAIM_PAGE
+            )
             for record in page.records:
-                if not record.outcome:
-                    await self._settle_dead(record.session_id)
+                if self._is_left_over(record):
+                    number += await self._settle_dead(record.session_id)
             cursor = page.next_cursor
             if not cursor:
-                return number
+                break
+        if number:
+            logger.warning("%d calls of a process that died are interrupted", number)
+            self.counters.note("sessions_reclaimed", number)
+        return number
 
-    async def _settle_dead(self, session_id: str) -> None:
+    def _is_left_over(self, record: SessionRecord) -> bool:
+        """It is interrupted, and nobody has seen to it yet who still could."""
+        if record.status == "ended":
+            return False
+        if record.outcome == PARKED:
+            return time.time() > record.updated_at_unix_s + self.settings.resume_grace_s + PARKED_MARGIN_S
+        return not record.outcome
+
+    async def _settle_dead(self, session_id: str) -> bool:
         try:
             taken = await self.take(session_id)
         except (SessionError, TimeoutError):
-            return  # another process was quicker, or the carrier is back already
+            return False  # another process was quicker, or the carrier is back already
+        if not self._is_left_over(taken.record):
+            self.keeper.release(session_id)
+            return False
         caller = str(taken.snapshot.get("caller", ""))
         session = taken.snapshot.get("session")
         is_unfinished = isinstance(session, dict) and bool(session.get("runs"))
@@ -266,6 +293,7 @@ class Continuity:
         self.keeper.release(session_id)
         if goes_on:
             self.tell_caller(session_id, caller)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
