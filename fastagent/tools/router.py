@@ -184,8 +184,9 @@ class AgentSession:
 
     @property
     def is_redacting(self) -> bool:
-        """A running task asks for what must not be written down."""
-        return self._runs.is_redacting
+        """A running task asks for what must not be written down, or the caller is to say their code."""
+        is_code_asked = self._comeback is not None and self._comeback.needs_code
+        return self._runs.is_redacting or (is_code_asked and not self._runs.current_state)
 
     @property
     def is_at_work(self) -> bool:
