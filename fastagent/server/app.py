@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -19,6 +20,7 @@ from starlette.websockets import WebSocket
 
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver, CallServices
+from fastagent.errors import FastAgentError
 from fastagent.legs.model import ModelConnector
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
@@ -56,6 +58,8 @@ from fastagent.tools.mcp import McpPool
 from fastagent.wire.openai_realtime import upgrade_request
 
 __all__ = ["Service", "build_app"]
+
+logger = logging.getLogger("fastagent.server")
 
 SWITCH_INTERVAL_S = 0.0005
 """How long a function's thread that only computes may keep the interpreter from the loop; Python's own 5 ms
@@ -222,7 +226,11 @@ class Service:
     @contextlib.asynccontextmanager
     async def stored_sessions(self) -> AsyncIterator[None]:
         """Have sessions stored while the context is open."""
-        await self.store.open()
+        try:
+            await self.store.open()
+        except FastAgentError as error:
+            logger.error("sessions cannot be stored (FASTAGENT_STORE, REDIS_URL): %s", error)
+            raise
         self.continuity.keeper.start()
         watching = asyncio.create_task(self.continuity.watch())
         try:

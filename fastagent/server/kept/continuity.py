@@ -236,6 +236,9 @@ class Continuity:
                     purge_at_s = time.monotonic() + PURGE_INTERVAL_S
             except (SessionError, TimeoutError) as error:
                 logger.warning("sessions: not looked through: %s", type(error).__name__)
+            except Exception as error:
+                # One session of another shape must not end the look for all. The text may quote it.
+                logger.error("sessions: not looked through: %s", type(error).__name__)
             await asyncio.sleep(RECLAIM_INTERVAL_S)
 
     async def reclaim(self) -> int:

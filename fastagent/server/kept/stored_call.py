@@ -66,6 +66,7 @@ class StoredCall:
         self._goes_on = False
         self._is_parked = False
         self._is_over = False
+        self._goes_on_with = ""
 
     @property
     def session_id(self) -> str:
@@ -195,6 +196,17 @@ class StoredCall:
         )
 
     async def _go_on(self, earlier: str, code: str) -> Report:
+        if self._goes_on_with:
+            # A model may ask twice at once, and the second would take the session from the first.
+            return error_report("the talk goes on already", RESUME_TALK)
+        self._goes_on_with = earlier
+        try:
+            return await self._try_to_go_on(earlier, code)
+        finally:
+            if self._id != earlier:
+                self._goes_on_with = ""
+
+    async def _try_to_go_on(self, earlier: str, code: str) -> Report:
         of = self._of
         if of.settings.resume_proof == "code":
             if not of.may_try(earlier):
@@ -309,6 +321,8 @@ class StoredCall:
     async def close(self) -> None:
         """Give the session up, and send word to a caller who was cut off."""
         if self._is_lost or not await self._is_still_ours():
+            if not self._of.keeper.owns(self._id):
+                self._of.keeper.release(self._id)
             return
         self._of.keeper.release(self._id)
         if self._goes_on:

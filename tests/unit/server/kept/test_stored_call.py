@@ -353,6 +353,57 @@ async def test_a_call_interrupted_twice_goes_on_behind_its_last_line():
         assert not await owns(store, "c1")
 
 
+async def test_a_model_that_goes_on_twice_at_once_does_so_once():
+    store = MemoryStore()
+    async with process(store, resume_proof="number") as one:
+        await one.cut_off("c1")
+        second = await one.call("c2")
+        comeback = await second.look_up()
+        reports = await asyncio.gather(comeback.go_on(""), comeback.go_on(""))
+        assert sorted(report["status"] for report in reports) == ["error", "needs_input"]
+        assert (await comeback.go_on(""))["status"] == "error"
+        assert one.lost == ["c1"]
+
+
+async def test_a_session_that_another_process_took_is_forgotten_here():
+    store = MemoryStore()
+    async with process(store) as one, process(store) as other:
+        stored = await one.call("c1")
+        # As after a store that was away for longer than a lease lasts.
+        store._fences["c1"].until_s = 0.0
+        await other.continuity.take("c1")
+        stored.changed()
+        async with asyncio.timeout(5):
+            while not one.lost:  # noqa: ASYNC110 - a keeper tells the server
+                await asyncio.sleep(0.005)
+        stored.lost()
+        stored.ending("taken_over", is_unfinished=True)
+        await stored.close()
+        assert not one.keeper.keeps("c1")
+        assert other.keeper.owns("c1")
+        assert one.messages.sent == []
+
+
+async def test_what_cannot_be_read_does_not_end_the_look_for_others(monkeypatch):
+    monkeypatch.setattr(continuity_room, "RECLAIM_INTERVAL_S", 0.0)
+    store = MemoryStore()
+    async with process(store) as one:
+        looks = []
+
+        async def reclaim():
+            looks.append(1)
+            raise AttributeError("a snapshot of another shape")
+
+        one.continuity.reclaim = reclaim
+        watching = asyncio.create_task(one.continuity.watch())
+        async with asyncio.timeout(5):
+            while len(looks) < 2 and not watching.done():  # noqa: ASYNC110 - nobody is told of it
+                await asyncio.sleep(0)
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        assert len(looks) >= 2
+
+
 async def test_a_call_that_has_its_line_is_not_taken_from_its_own_process():
     store = MemoryStore()
     async with process(store) as one:
