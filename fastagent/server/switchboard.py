@@ -191,6 +191,7 @@ class Switchboard:
                     carrier_settings=settings,
                     owner=owner,
                     carrier_name=owner.partition(":")[0],
+                    carried=() if taken is None else taken.carried,
                 )
             except UnsupportedMediaError:
                 self._refuse(socket, "no common media format", offer.conversation_id)

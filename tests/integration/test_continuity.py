@@ -26,7 +26,7 @@ from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
 from tests.integration.redis_server import RedisServer
 from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_TOKEN
-from tests.integration.test_state_calls import Talk, clinic, lines, say_nothing
+from tests.integration.test_state_calls import Talk, clinic, kept, kinds, lines, say_nothing, weather
 
 CALLER = "+15550100001"
 SECRET = "a secret of thirty-two characters"
@@ -507,6 +507,58 @@ def test_a_line_that_comes_back_at_another_server_goes_on_there(tmp_path: Path) 
         play(tmp_path, scenario)
     finally:
         redis.close()
+
+
+def test_what_was_done_before_the_line_came_back_elsewhere_can_be_taken_back(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with (
+            house.server(resume_grace_s=30.0) as one,
+            house.server(resume_grace_s=30.0, journals_dir=str(tmp_path / "other")) as other,
+        ):
+            phone, talk = await house.call(one)
+            await talk.book(until="extras")
+            await phone.drop()
+            number = len(house.model.sessions)
+            await phone.resume(url=other.audiocodes_url)
+            talk = Talk(await house.model.session(number))
+            await talk.session.wait_until(
+                lambda one: "Anything else?" in str(one.sent("conversation.item.create")), "the question"
+            )
+            report = await talk.call("task_cancel", task="book")
+            assert (report["undone"], report["not_undone"]) == (["book"], [])
+            await phone.hang_up()
+            await house.over(other)
+            await house.over(one)
+        assert lines(house.directory / "bookings") == ["book Monday", "cancel Monday"]
+
+    play(tmp_path, scenario)
+
+
+def test_who_takes_over_after_a_comeback_is_kept_in_the_same_journal(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        desk = clinic(house.directory / "bookings")
+        back = FastAgent("back", functions=[weather])
+        agent = FastAgent("clinic", tasks=desk.tasks.values(), colleagues=[back], functions=[weather])
+        async with house.server(agent=agent, resume_proof="number") as server:
+            phone, talk = await house.call(server)
+            first = phone.line.conversation_id
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.over(server)
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            await talk.call("resume_talk", choice="continue")
+            await talk.call("weather")
+            await talk.call("hand_over", to="back")
+            await talk.session.wait_until(
+                lambda one: "'back'" in str(one.sent("conversation.item.create")), "the other agent"
+            )
+            await talk.call("weather")
+            await phone.hang_up()
+            await house.over(server)
+        assert kinds(kept(house.directory / "journals", first)).count("tool_call") == 2
+
+    play(tmp_path, scenario)
 
 
 def test_another_owners_call_cannot_be_resumed(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 
 import orjson
 
+from fastagent.call.stored import CarriedEntry
 from fastagent.errors import (
     FastAgentError,
     SessionConflictError,
@@ -312,6 +313,11 @@ class TakenSession:
     def said(self) -> list[tuple[str, str]]:
         """The same as (speaker, text)."""
         return [(line.speaker, line.text) for line in self.lines]
+
+    @property
+    def carried(self) -> list[CarriedEntry]:
+        """Its effects, as far as its process told of them."""
+        return [(str(kind), data) for kind, data in self.snapshot.get("effects", ())]
 
     def offer(self, call_id: str, codec: CarrierCodec) -> SessionOffered | None:
         """The offer that its call was begun with, as far as it matters; None where it cannot go on."""
