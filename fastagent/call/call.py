@@ -371,9 +371,9 @@ class Call:
         """Live until the call is over; everything the call opened is closed then."""
         self._observers.tell("began", self.call_id, self._gauge)
         self._kept.begin()
-        await self._welcome_back()
-        self._model.start()
         try:
+            await self._welcome_back()
+            self._model.start()
             self._timer.schedule()
             await asyncio.shield(self._over)
         finally:

@@ -70,9 +70,9 @@ MODEL_WATCH_S = 0.25
 LOCAL_ANSWER_TIMEOUT_S = 30.0
 """The embedded engine may be slow on a busy machine; that it is gone is told by the kernel, at once."""
 
-RECORDINGS_CLOSE_TIMEOUT_S = 5.0
 WORK_CLOSE_TIMEOUT_S = 5.0
 """For messages to callers, and the like, at the end of the process."""
+RECORDINGS_CLOSE_TIMEOUT_S = 5.0
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
 
 
@@ -82,7 +82,6 @@ class Service:
     Args:
         realtime_url: where the model is (the settings' own, or the embedded engine's).
         extra_routes: further routes of the same port.
-        sessions: keeps sessions beyond their calls; None: nothing does.
     """
 
     def __init__(
@@ -240,6 +239,9 @@ class Service:
             await asyncio.gather(watching, return_exceptions=True)
             if self._work:
                 await asyncio.wait(set(self._work), timeout=WORK_CLOSE_TIMEOUT_S)
+            for task in self._work:
+                task.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
             await self.continuity.keeper.close()
             await self.store.close()
 

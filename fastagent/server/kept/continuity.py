@@ -54,6 +54,8 @@ CODE_TRIES_MAX = 3
 SESSIONS_TRIED_MAX = 10_000
 """Sessions whose wrong codes are remembered."""
 TAKE_TIMEOUT_S = 1.5
+LOOKED_AT_S = 0.5
+"""For a process whose call waits for its line, and that looks whether it is the owner still."""
 TAKE_OVER_TIMEOUT_S = 8.0
 """For the lease of a process that died to run out, while a carrier waits."""
 TAKE_OVER_PAUSE_S = 0.25
@@ -169,7 +171,7 @@ class Continuity:
             # The lease of a call whose line is up would be given to us: it is this process's.
             raise SessionConflictError(session_id, "a call here has it")
         async with asyncio.timeout(TAKE_TIMEOUT_S):
-            record = await self.keeper.take(session_id)
+            record = await self.keeper.take(session_id, wait_s=LOOKED_AT_S)
             # A call here may wait for its line, while its caller came in by another one.
             self.on_lost(session_id)
             try:

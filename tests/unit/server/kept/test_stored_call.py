@@ -404,6 +404,21 @@ async def test_what_cannot_be_read_does_not_end_the_look_for_others(monkeypatch)
         assert len(looks) >= 2
 
 
+async def test_a_session_that_is_only_looked_at_can_be_had():
+    store = MemoryStore()
+    async with process(store, resume_proof="number") as one:
+        await one.cut_off("c1")
+        second = await one.call("c2")
+        comeback = await second.look_up()
+        # The process that the line was lost at holds it, for the moment of its look.
+        lease = await store.acquire("c1", "looks", 1.5)
+        going_on = asyncio.create_task(comeback.go_on(""))
+        await asyncio.sleep(0.02)
+        assert not going_on.done()
+        await store.release(lease)
+        assert (await going_on)["status"] == "needs_input"
+
+
 async def test_a_call_that_has_its_line_is_not_taken_from_its_own_process():
     store = MemoryStore()
     async with process(store) as one:
