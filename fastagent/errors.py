@@ -46,6 +46,7 @@ __all__ = [
     "EffectUnknownError",
     "FastAgentError",
     "FormatMismatchError",
+    "JournalBusyError",
     "JournalCorruptError",
     "JournalError",
     "LegClosedError",
@@ -179,6 +180,13 @@ class JournalError(FastAgentError):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(f"journal: {reason}")
+
+
+class JournalBusyError(JournalError):
+    """Another writer has the journal, at this moment or for good."""
+
+    def __init__(self) -> None:
+        super().__init__("in use by another writer")
 
 
 class JournalCorruptError(JournalError, ValueError):

@@ -35,7 +35,7 @@ from fastagent.call.recorder import CallRecorder
 from fastagent.call.services import CallServices
 from fastagent.call.session_view import CallView
 from fastagent.call.stages import CallStages
-from fastagent.call.stored import StoredSession
+from fastagent.call.stored import CarriedEntry, StoredSession
 from fastagent.call.timer import DeadlineTimer
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.media.bargein import BargeIn
@@ -69,6 +69,7 @@ class Call:
         carrier_settings: what the carrier is configured with once the call stands.
         owner: whose credential opened the call.
         carrier_name: who brings the call, for those who count.
+        carried: what the journal of another process tells of the call's effects.
 
     Raises:
         UnsupportedMediaError: no offered format is usable.
@@ -84,6 +85,7 @@ class Call:
         carrier_settings: Mapping[str, Any],
         owner: str = "",
         carrier_name: str = "other",
+        carried: Sequence[CarriedEntry] = (),
     ) -> None:
         settings = services.settings
         self._services = services
@@ -198,9 +200,9 @@ class Call:
             sessions=services.sessions,
             counters=self._counters,
             on_claim=self._correct,
+            carried=carried,
         )
         view.connect(self._kept)
-        control.record = self._kept.record
         control.on_recall = self._recall
         self._desk.begin(self._kept.record)
 
@@ -369,9 +371,9 @@ class Call:
         """Live until the call is over; everything the call opened is closed then."""
         self._observers.tell("began", self.call_id, self._gauge)
         self._kept.begin()
-        await self._welcome_back()
-        self._model.start()
         try:
+            await self._welcome_back()
+            self._model.start()
             self._timer.schedule()
             await asyncio.shield(self._over)
         finally:

@@ -85,8 +85,14 @@ class AgentDesk:
 
     def begin(self, record: CallRecord | None) -> None:
         """The call stands: changes are told from now on, and runs are kept in ``record``."""
-        self._record = record
+        self.keep_in(record)
         self._take_over()
+
+    def keep_in(self, record: CallRecord | None) -> None:
+        """Have what begins now kept in ``record``, whoever of the agents it is."""
+        self._record = self._control.record = record
+        if record is not None:
+            self.session.keep_in(record)
 
     def _take_over(self) -> None:
         if self._record is not None:

@@ -25,6 +25,7 @@ class CallKeeping:
         sessions: the process's stored sessions; None stores none.
         counters: where the troubles of keeping are added.
         on_claim: told what to tell the model of a claim that is not so.
+        carried: effects of the call as another process kept them.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class CallKeeping:
         sessions: StoredSessions | None,
         counters: Counters,
         on_claim: Callable[[str], Any],
+        carried: Sequence[CarriedEntry] = (),
     ) -> None:
         self._agent = agent
         self._session = session
@@ -47,7 +49,7 @@ class CallKeeping:
         self._former: list[CallRecord] = []
         self.record: CallRecord | None = None
         if records is not None:
-            self.record = records.open(view.call_id, agent, on_claim=on_claim)
+            self.record = records.open(view.call_id, agent, on_claim=on_claim, carried=carried)
         self.stored: StoredSession | None = None if sessions is None else sessions.open(view)
 
     def begin(self) -> None:

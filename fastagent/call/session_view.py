@@ -93,8 +93,7 @@ class CallView:
         if session_id != self.call_id:
             self._keeping.go_on(session_id, carried)
         session = self._desk.session
-        if self._keeping.record is not None:
-            session.keep_in(self._keeping.record)
+        self._desk.keep_in(self._keeping.record)
         context = session.context
         for speaker, text in said:
             if speaker == "caller":

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
-from fastagent.errors import JournalCorruptError, JournalError
+from fastagent.errors import JournalBusyError, JournalCorruptError, JournalError
 from fastagent.journal.entry import GENESIS_HASH, Entry, decode_entry
 from fastagent.journal.redaction import KEY_BYTES
 
@@ -131,7 +131,8 @@ class AppendFile:
 
         Raises:
             JournalCorruptError: a line inside does not fit; the file is left as it is.
-            JournalError: another writer has it, or it is not a journal.
+            JournalBusyError: another writer has it.
+            JournalError: it is not a journal.
             OSError: the disk refuses.
         """
         _make_directory(path.parent)
@@ -140,7 +141,7 @@ class AppendFile:
             try:
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise JournalError("in use by another writer") from None
+                raise JournalBusyError from None
             reading = parse_lines(_content(fd))
             if stat.S_IMODE(os.fstat(fd).st_mode) != 0o600:
                 os.fchmod(fd, 0o600)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import gc
+import logging
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
@@ -19,6 +20,7 @@ from starlette.websockets import WebSocket
 
 from fastagent.agent import FastAgent
 from fastagent.call import CallObserver, CallServices
+from fastagent.errors import FastAgentError
 from fastagent.legs.model import ModelConnector
 from fastagent.legs.tick import PlayoutTick
 from fastagent.legs.watch import LegWatch
@@ -34,7 +36,7 @@ from fastagent.server.doors.agent_door import AgentDoor
 from fastagent.server.doors.auth import Doorkeeper
 from fastagent.server.doors.connections import ConnectionLimit
 from fastagent.server.doors.load import LoadSampler
-from fastagent.server.kept.continuity import LEASE_TTL_S, Continuity
+from fastagent.server.kept.continuity import LEASE_TTL_S, SMS_TIMEOUT_S, Continuity
 from fastagent.server.kept.journals import Journals
 from fastagent.server.kept.session_secret import session_secret
 from fastagent.server.kept.stored_call import CallSessions
@@ -59,6 +61,8 @@ from fastagent.wire.openai_realtime import upgrade_request
 
 __all__ = ["Service", "build_app"]
 
+logger = logging.getLogger("fastagent.server")
+
 SWITCH_INTERVAL_S = 0.0005
 """How long a function's thread that only computes may keep the interpreter from the loop; Python's own 5 ms
 are a quarter of a frame."""
@@ -68,9 +72,9 @@ MODEL_WATCH_S = 0.25
 LOCAL_ANSWER_TIMEOUT_S = 30.0
 """The embedded engine may be slow on a busy machine; that it is gone is told by the kernel, at once."""
 
+WORK_CLOSE_TIMEOUT_S = SMS_TIMEOUT_S + 1.0
+"""For messages to callers, and the like, at the end of the process: nobody would send them again."""
 RECORDINGS_CLOSE_TIMEOUT_S = 5.0
-WORK_CLOSE_TIMEOUT_S = 5.0
-"""For messages to callers, and the like, at the end of the process."""
 """For the disk to take what was recorded; what it did not take by then is mended at the next start."""
 
 
@@ -80,7 +84,6 @@ class Service:
     Args:
         realtime_url: where the model is (the settings' own, or the embedded engine's).
         extra_routes: further routes of the same port.
-        sessions: keeps sessions beyond their calls; None: nothing does.
     """
 
     def __init__(
@@ -234,7 +237,11 @@ class Service:
     @contextlib.asynccontextmanager
     async def stored_sessions(self) -> AsyncIterator[None]:
         """Have sessions stored while the context is open."""
-        await self.store.open()
+        try:
+            await self.store.open()
+        except FastAgentError as error:
+            logger.error("sessions cannot be stored (FASTAGENT_STORE, REDIS_URL): %s", error)
+            raise
         self.continuity.keeper.start()
         watching = asyncio.create_task(self.continuity.watch())
         try:
@@ -244,6 +251,9 @@ class Service:
             await asyncio.gather(watching, return_exceptions=True)
             if self._work:
                 await asyncio.wait(set(self._work), timeout=WORK_CLOSE_TIMEOUT_S)
+            for task in self._work:
+                task.cancel()
+            await asyncio.gather(*self._work, return_exceptions=True)
             await self.continuity.keeper.close()
             await self.store.close()
             if self.twilio_outbound is not None:

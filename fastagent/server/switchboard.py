@@ -9,7 +9,7 @@ from typing import Any
 
 from fastagent.agent import FastAgent
 from fastagent.call import Call, CallServices
-from fastagent.errors import ConfigurationError, SessionError, UnsupportedMediaError
+from fastagent.errors import SessionError, UnsupportedMediaError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.doors.admission import Admission, Refusal
 from fastagent.server.kept.continuity import Continuity, TakenSession
@@ -107,7 +107,8 @@ class Switchboard:
     def lose(self, session_id: str) -> None:
         """This session goes on elsewhere: its call ends here, and nothing is said to the carrier."""
         for call in self._calls.values():
-            if call.session_id == session_id and not call.is_over:
+            # One that is over, but not closed yet, must not give up what is another's by then.
+            if call.session_id == session_id:
                 call.lose()
 
     def hold(
@@ -168,7 +169,8 @@ class Switchboard:
         offer: carrier.SessionOffered,
         settings: Mapping[str, Any],
         taken: TakenSession | None = None,
-    ) -> None:
+    ) -> bool:
+        """Begin a call on this socket, or refuse it; tells whether it began."""
         key = (owner, offer.conversation_id)
         now = time.monotonic()
         if key in self._calls:
@@ -183,22 +185,34 @@ class Switchboard:
             try:
                 call = Call(
                     offer,
-                    self._choose_agent(offer),
+                    self._agent_for(offer, taken),
                     self._services,
                     codec=socket.codec,
                     carrier_settings=settings,
                     owner=owner,
                     carrier_name=owner.partition(":")[0],
+                    carried=() if taken is None else taken.carried,
                 )
             except UnsupportedMediaError:
                 self._refuse(socket, "no common media format", offer.conversation_id)
-                return
+                return False
             self._calls[key] = call
             self._services.counters.note("calls")
             call.take(socket)
             task = asyncio.create_task(self._live(call, taken))
             self._tasks.add(task)
             task.add_done_callback(partial(self._ended, key, self._admission.begin(now, offer.caller)))
+            return True
+        return False
+
+    def _agent_for(self, offer: carrier.SessionOffered, taken: TakenSession | None) -> FastAgent:
+        """Who answers: of a call that had been handed over, the agent it was handed over to."""
+        agent = self._choose_agent(offer)
+        if taken is None or taken.record.agent_id == agent.agent_id:
+            return agent
+        wanted = (one for one in agent.house if one.agent_id == taken.record.agent_id)
+        colleague = next(wanted, None)
+        return agent if colleague is None else colleague.beside(agent)
 
     def _resume(
         self,
@@ -263,25 +277,35 @@ class Switchboard:
             self._services.counters.note("resumes_not_found")
             self._refuse(socket, "conversation not found", conversation_id)
             return False
-        offer = taken.offer(conversation_id, socket.codec)
-        is_open = socket.leg is not None and socket.leg.is_open
-        if offer is None or (owner, conversation_id) in self._calls or not is_open:
-            continuity.keeper.release(taken.record.session_id)
+        is_begun = False
+        try:
+            offer = taken.offer(conversation_id, socket.codec)
+            is_open = socket.leg is not None and socket.leg.is_open
+            if offer is None or (owner, conversation_id) in self._calls or not is_open:
+                self._refuse(socket, "conversation not found", conversation_id)
+            else:
+                is_begun = self._open(socket, owner, offer, settings, taken)
+        except Exception as error:
+            logger.error("call %s cannot go on here: %s", conversation_id, type(error).__name__)
             self._refuse(socket, "conversation not found", conversation_id)
-            return False
-        self._services.counters.note("calls_taken_over")
-        self._open(socket, owner, offer, settings, taken)
-        return True
+        finally:
+            if not is_begun:
+                # Nobody here would: it may go on elsewhere, or in another call.
+                continuity.keeper.release(taken.record.session_id)
+        if is_begun:
+            self._services.counters.note("calls_taken_over")
+        return is_begun
 
     async def _continue(self, call: Call, taken: TakenSession) -> None:
-        if call.stored is not None:
-            call.stored.adopt(taken)
         try:
             await call.go_on(taken.record.session_id, taken.snapshot, taken.said)
-        except (ConfigurationError, KeyError, TypeError, ValueError) as error:
+        except Exception as error:
             # The agent is not what it was; the caller is on the line all the same.
             self._services.counters.note("snapshots_not_taken_up")
             logger.error("call %s: begins anew: %s", call.call_id, type(error).__name__)
+        # Not before: what is stored must not be overwritten by a call that stands nowhere yet.
+        if call.stored is not None:
+            call.stored.adopt(taken)
 
     async def _live(self, call: Call, taken: TakenSession | None) -> None:
         logger.info("call %s begins, %s", call.call_id, call.media_name)

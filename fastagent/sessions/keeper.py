@@ -217,6 +217,15 @@ class SessionKeeper:
 
     # What waits for the store
 
+    def keeps(self, session_id: str) -> bool:
+        """Something is known of the session here: it is owned, or not all that was told of it is stored."""
+        return session_id in self._kept
+
+    def owns(self, session_id: str) -> bool:
+        """The session is this process's, and was not given up."""
+        kept = self._kept.get(session_id)
+        return kept is not None and not kept.is_leaving and not kept.is_lost
+
     async def take(self, session_id: str, *, wait_s: float = 0.0) -> SessionRecord:
         """Own a session that is stored, and give it: the first step of resuming it here.
 

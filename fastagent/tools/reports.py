@@ -4,8 +4,8 @@
 
     {"status": "needs_input" | "done" | "failed" | "working" | "cancelled" | "error", "task": ..., "say": ...}
 
-with ``result`` beside "done", and ``reason`` (for the model, not for the caller) beside "error". "heard" tells
-that the words had their effect already, as they were heard: what came of them follows by itself.
+with ``result`` beside "done", and ``reason`` (for the model, not for the caller) beside "error". "heard"
+tells that the words had their effect already, as they were heard: what came of them follows by itself.
 """
 
 from dataclasses import dataclass, field

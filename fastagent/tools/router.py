@@ -109,6 +109,7 @@ class AgentSession:
         self._transfer_target = transfer_target
         self._colleagues = colleagues
         self._comeback: Comeback | None = None
+        self._has_recorder = recorder is not None
         self._schemas: dict[str, dict[str, Any]] = {tool["name"]: tool["parameters"] for tool in self.tools}
         self._runs = TaskRuns(
             control,
@@ -184,8 +185,9 @@ class AgentSession:
 
     @property
     def is_redacting(self) -> bool:
-        """A running task asks for what must not be written down."""
-        return self._runs.is_redacting
+        """A running task asks for what must not be written down, or the caller is to say their code."""
+        is_code_asked = self._comeback is not None and self._comeback.needs_code
+        return self._runs.is_redacting or (is_code_asked and not self._runs.current_state)
 
     @property
     def is_at_work(self) -> bool:
@@ -216,7 +218,8 @@ class AgentSession:
     def keep_in(self, keeper: RunKeeper) -> None:
         """Have the runs that begin now kept, and audit records too where nobody else takes them."""
         self._runs.keeper = keeper
-        self._functions.recorder = self._functions.recorder or keeper
+        if not self._has_recorder:
+            self._functions.recorder = keeper
 
     def snapshot(self) -> dict[str, Any]:
         """Give what another process needs to go on with the talk, as JSON values, but for what was said."""

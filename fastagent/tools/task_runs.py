@@ -7,6 +7,7 @@ the same report.
 
 import asyncio
 import logging
+import secrets
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -133,7 +134,6 @@ class TaskRuns:
         self._questions_asked = 0
         self._called_for: dict[str, tuple[asyncio.TimerHandle, str]] = {}
         """Tasks that words of the caller call for, while the model may still begin them."""
-        self._begun_by_hearing = 0
         self._moved_by_hearing: dict[str, float] = {}
         """When words that were heard led a task elsewhere, while the model may still pass them on."""
 
@@ -294,8 +294,8 @@ class TaskRuns:
         """Begin a task that the model was not moved to begin; what it says is announced."""
         del self._called_for[task.name]
         _log.warning("call %s: the task %s begins by what was heard", self._control.call_id, task.name)
-        self._begun_by_hearing += 1
-        self._begin(task, f"heard-{self._begun_by_hearing}", {}, text)
+        # Of all runs of a talk, in whatever agent or process: effects of a run are told by its name.
+        self._begin(task, f"heard-{secrets.token_hex(8)}", {}, text)
 
     def _begun_by_model(self, run: _Run, text: str) -> None:
         """The model has begun a task, perhaps in words that say less than the caller did."""

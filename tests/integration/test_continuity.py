@@ -17,6 +17,7 @@ import pytest
 
 from fastagent import AFSMState, FastAgent
 from fastagent.errors import FastAgentError
+from fastagent.server.kept.call_journal import CallJournal
 from fastagent.server.process import RunningServer, run_server
 from fastagent.sessions import SessionRecord, SessionStore, TranscriptLine, open_store
 from fastagent.settings import Settings
@@ -25,7 +26,7 @@ from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
 from tests.integration.redis_server import RedisServer
 from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_TOKEN
-from tests.integration.test_state_calls import Talk, clinic, lines, say_nothing
+from tests.integration.test_state_calls import Talk, clinic, kept, kinds, lines, say_nothing, weather
 
 CALLER = "+15550100001"
 SECRET = "a secret of thirty-two characters"
@@ -354,6 +355,62 @@ def test_where_the_number_is_proof_no_code_is_asked_for(tmp_path: Path) -> None:
     play(tmp_path, scenario)
 
 
+def test_a_caller_comes_in_by_another_call_while_the_first_waits_for_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = CallJournal.close
+
+    async def close_late(self: CallJournal, outcome: str) -> None:
+        await asyncio.sleep(0.2)
+        await close(self, outcome)
+
+    monkeypatch.setattr(CallJournal, "close", close_late)
+
+    async def scenario(house: House) -> None:
+        async with house.server(resume_proof="number", resume_grace_s=30.0) as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.drop()
+            while not server.service.switchboard.calls[0].is_parked:  # noqa: ASYNC110 - a call tells nobody
+                await asyncio.sleep(0.01)
+            await server.service.continuity.keeper.flush(server.service.switchboard.calls[0].session_id, 5.0)
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            report = await talk.call("resume_talk", choice="continue")
+            assert report["status"] == "needs_input"
+            await booked_elsewhere(talk)
+            assert len(server.service.switchboard.calls) == 1
+            await phone.hang_up()
+            await house.over(server)
+        assert lines(house.directory / "bookings") == ["book Monday"]
+        assert house.messages == []
+
+    play(tmp_path, scenario)
+
+
+def test_what_proves_who_calls_is_written_down_nowhere(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            phone, talk = await house.call(server)
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.over(server)
+            await house.told()
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            talk.session.speech_started()
+            talk.session.speech_stopped(f"Go on, the code is {house.code}.")
+            await talk.settled()
+            report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert report["status"] == "needs_input"
+            await phone.hang_up()
+            await house.over(server)
+        kept = [house.directory / "sessions.db", *(house.directory / "journals").iterdir()]
+        assert not [path.name for path in kept if f"code is {house.code}".encode() in path.read_bytes()]
+
+    play(tmp_path, scenario)
+
+
 def test_a_call_that_ends_in_good_order_brings_no_message(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
         async with house.server() as server:
@@ -450,6 +507,58 @@ def test_a_line_that_comes_back_at_another_server_goes_on_there(tmp_path: Path) 
         play(tmp_path, scenario)
     finally:
         redis.close()
+
+
+def test_what_was_done_before_the_line_came_back_elsewhere_can_be_taken_back(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with (
+            house.server(resume_grace_s=30.0) as one,
+            house.server(resume_grace_s=30.0, journals_dir=str(tmp_path / "other")) as other,
+        ):
+            phone, talk = await house.call(one)
+            await talk.book(until="extras")
+            await phone.drop()
+            number = len(house.model.sessions)
+            await phone.resume(url=other.audiocodes_url)
+            talk = Talk(await house.model.session(number))
+            await talk.session.wait_until(
+                lambda one: "Anything else?" in str(one.sent("conversation.item.create")), "the question"
+            )
+            report = await talk.call("task_cancel", task="book")
+            assert (report["undone"], report["not_undone"]) == (["book"], [])
+            await phone.hang_up()
+            await house.over(other)
+            await house.over(one)
+        assert lines(house.directory / "bookings") == ["book Monday", "cancel Monday"]
+
+    play(tmp_path, scenario)
+
+
+def test_who_takes_over_after_a_comeback_is_kept_in_the_same_journal(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        desk = clinic(house.directory / "bookings")
+        back = FastAgent("back", functions=[weather])
+        agent = FastAgent("clinic", tasks=desk.tasks.values(), colleagues=[back], functions=[weather])
+        async with house.server(agent=agent, resume_proof="number") as server:
+            phone, talk = await house.call(server)
+            first = phone.line.conversation_id
+            await talk.book(until="confirm")
+            await phone.hang_up()
+            await house.over(server)
+            phone, talk = await house.call(server)
+            await welcomed(talk)
+            await talk.call("resume_talk", choice="continue")
+            await talk.call("weather")
+            await talk.call("hand_over", to="back")
+            await talk.session.wait_until(
+                lambda one: "'back'" in str(one.sent("conversation.item.create")), "the other agent"
+            )
+            await talk.call("weather")
+            await phone.hang_up()
+            await house.over(server)
+        assert kinds(kept(house.directory / "journals", first)).count("tool_call") == 2
+
+    play(tmp_path, scenario)
 
 
 def test_another_owners_call_cannot_be_resumed(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, cast
@@ -9,7 +10,7 @@ from typing import Any, cast
 from fastagent.afsm.effects.effects import Effects
 from fastagent.afsm.effects.rules import BoundEffect
 from fastagent.call.stored import CarriedEntry
-from fastagent.errors import EffectFailedError, JournalError
+from fastagent.errors import EffectFailedError, JournalBusyError, JournalError
 from fastagent.journal import Entry, FileJournal, Journal, MemoryJournal, RunRecorder
 from fastagent.tools.kept import Undone
 
@@ -23,6 +24,9 @@ CLOSE_TIMEOUT_S = 2.0
 """For the disk, at the end of a call; the writer goes on behind it."""
 COMMIT_TIMEOUT_S = 0.25
 """For the disk, before a function's outcome is told; the caller hears nothing meanwhile."""
+IN_USE_TIMEOUT_S = SETTLE_TIMEOUT_S + CLOSE_TIMEOUT_S + 1.0
+"""For the call that goes on in another one to close its journal."""
+IN_USE_PAUSE_S = 0.05
 WAITING_MAX = 10_000
 """Entries that wait for the file to open; more are counted and lost."""
 CLAIM_NOTES_MAX = 3
@@ -109,7 +113,7 @@ class CallJournal:
         journal: MemoryJournal
         resumed_entries = 0
         try:
-            journal = file = await open_file()
+            journal = file = await self._file(open_file)
             resumed_entries = file.resumed_entries
             if not resumed_entries:
                 self._carry(journal)
@@ -125,6 +129,17 @@ class CallJournal:
         if resumed_entries:
             self.record("resumed", {"entries": resumed_entries})
             await self._reconcile(effects)
+
+    async def _file(self, open_file: OpenFile) -> FileJournal:
+        """The file, once the call that had the conversation before has let go of it."""
+        until = time.monotonic() + IN_USE_TIMEOUT_S
+        while True:
+            try:
+                return await open_file()
+            except JournalBusyError:
+                if time.monotonic() >= until:
+                    raise
+            await asyncio.sleep(IN_USE_PAUSE_S)
 
     def _carry(self, journal: MemoryJournal) -> None:
         for kind, data in self._carried:

@@ -27,6 +27,7 @@ from typing import Any
 
 import orjson
 
+from fastagent.call.stored import CarriedEntry
 from fastagent.errors import (
     FastAgentError,
     SessionConflictError,
@@ -42,7 +43,7 @@ from fastagent.stats import Counters
 from fastagent.telephony.sms import LogSms, SmsChannel
 from fastagent.wire.events import CarrierCodec, SessionOffered
 
-__all__ = ["LEASE_TTL_S", "Continuity", "TakenSession", "session_id_of"]
+__all__ = ["LEASE_TTL_S", "PARKED", "SMS_TIMEOUT_S", "Continuity", "TakenSession", "session_id_of"]
 
 logger = logging.getLogger("fastagent.calls")
 
@@ -54,6 +55,8 @@ CODE_TRIES_MAX = 3
 SESSIONS_TRIED_MAX = 10_000
 """Sessions whose wrong codes are remembered."""
 TAKE_TIMEOUT_S = 1.5
+LOOKED_AT_S = 0.5
+"""For a process whose call waits for its line, and that looks whether it is the owner still."""
 TAKE_OVER_TIMEOUT_S = 8.0
 """For the lease of a process that died to run out, while a carrier waits."""
 TAKE_OVER_PAUSE_S = 0.25
@@ -65,6 +68,10 @@ LEASE_TTL_S = 6.0
 SMS_TIMEOUT_S = 10.0
 PROOFS_KEPT = 10_000
 """Calls that are proofs themselves, remembered until they are looked up; the oldest are forgotten."""
+PARKED = "parked"
+"""Outcome of a session whose call waits for its line: it has no lease, and yet its process lives."""
+PARKED_MARGIN_S = 30.0
+"""Beyond the time that a call waits for its line, until its process is taken for dead."""
 TRANSCRIPT_LINES = 40
 """Of the earlier talk, taken into the context of the one that goes on."""
 
@@ -210,8 +217,11 @@ class Continuity:
         Raises:
             SessionError: it is not to be had; it is then nobody's but whose it was.
         """
+        if self.keeper.owns(session_id):
+            # The lease of a call whose line is up would be given to us: it is this process's.
+            raise SessionConflictError(session_id, "a call here has it")
         async with asyncio.timeout(TAKE_TIMEOUT_S):
-            record = await self.keeper.take(session_id)
+            record = await self.keeper.take(session_id, wait_s=LOOKED_AT_S)
             # A call here may wait for its line, while its caller came in by another one.
             self.on_lost(session_id)
             try:
@@ -255,6 +265,8 @@ class Continuity:
 
     async def is_elsewhere(self, session_id: str) -> bool:
         """Another process owns a session that was given up here."""
+        if self.keeper.keeps(session_id):
+            return False  # what still waits to be written has its own lease, which another would make void
         store = self.keeper.store
         try:
             async with asyncio.timeout(TAKE_TIMEOUT_S):
@@ -277,31 +289,52 @@ class Continuity:
                     purge_at_s = time.monotonic() + PURGE_INTERVAL_S
             except (SessionError, TimeoutError) as error:
                 logger.warning("sessions: not looked through: %s", type(error).__name__)
+            except Exception as error:
+                # One session of another shape must not end the look for all. The text may quote it.
+                logger.error("sessions: not looked through: %s", type(error).__name__)
             await asyncio.sleep(RECLAIM_INTERVAL_S)
 
     async def reclaim(self) -> int:
         """Take note of calls whose process died, and send their callers word; gives their number."""
         store = self.keeper.store
-        number = await store.reclaim()
-        if not number:
-            return 0
-        logger.warning("%d calls of a process that died are interrupted", number)
-        self.counters.note("sessions_reclaimed", number)
+        changed = await store.reclaim()
+        # Who found one earlier may have died before it was seen to.
+        since = (
+            None if changed else time.time() - self.settings.interrupted_fresh_s - self.settings.max_call_s
+        )
+        number = 0
         cursor = ""
         while True:
-            page = await store.list(status="interrupted", cursor=cursor, limit=RECLAIM_PAGE)
+            page = await store.list(
+                status="interrupted", started_from_unix_s=since, cursor=cursor, limit=RECLAIM_PAGE
+            )
             for record in page.records:
-                if not record.outcome:
-                    await self._settle_dead(record.session_id)
+                if self._is_left_over(record):
+                    number += await self._settle_dead(record.session_id)
             cursor = page.next_cursor
             if not cursor:
-                return number
+                break
+        if number:
+            logger.warning("%d calls of a process that died are interrupted", number)
+            self.counters.note("sessions_reclaimed", number)
+        return number
 
-    async def _settle_dead(self, session_id: str) -> None:
+    def _is_left_over(self, record: SessionRecord) -> bool:
+        """It is interrupted, and nobody has seen to it yet who still could."""
+        if record.status == "ended":
+            return False
+        if record.outcome == PARKED:
+            return time.time() > record.updated_at_unix_s + self.settings.resume_grace_s + PARKED_MARGIN_S
+        return not record.outcome
+
+    async def _settle_dead(self, session_id: str) -> bool:
         try:
             taken = await self.take(session_id)
         except (SessionError, TimeoutError):
-            return  # another process was quicker, or the carrier is back already
+            return False  # another process was quicker, or the carrier is back already
+        if not self._is_left_over(taken.record):
+            self.keeper.release(session_id)
+            return False
         caller = str(taken.snapshot.get("caller", ""))
         session = taken.snapshot.get("session")
         is_unfinished = isinstance(session, dict) and bool(session.get("runs"))
@@ -316,6 +349,7 @@ class Continuity:
         self.keeper.release(session_id)
         if goes_on:
             self.tell_caller(session_id, caller)
+        return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,6 +365,11 @@ class TakenSession:
     def said(self) -> list[tuple[str, str]]:
         """The same as (speaker, text)."""
         return [(line.speaker, line.text) for line in self.lines]
+
+    @property
+    def carried(self) -> list[CarriedEntry]:
+        """Its effects, as far as its process told of them."""
+        return [(str(kind), data) for kind, data in self.snapshot.get("effects", ())]
 
     def offer(self, call_id: str, codec: CarrierCodec) -> SessionOffered | None:
         """The offer that its call was begun with, as far as it matters; None where it cannot go on."""

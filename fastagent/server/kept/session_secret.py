@@ -1,5 +1,6 @@
 """The secret that keys digests of numbers and codes: the same wherever a store's sessions are read."""
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -31,16 +32,26 @@ def session_secret(settings: Settings) -> bytes:
 
 def _beside(path: Path) -> bytes:
     try:
-        try:
-            file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        except FileExistsError:
-            secret = path.read_bytes()
-        else:
-            secret = secrets.token_bytes(SECRET_BYTES)
-            with os.fdopen(file, "wb") as stream:
-                stream.write(secret)
+        if not path.exists():
+            _make(path)
+        secret = path.read_bytes()
     except OSError as error:
         raise ConfigurationError(f"FASTAGENT_STORE: {path}: {error.strerror}") from None
     if len(secret) < SECRET_BYTES:
         raise ConfigurationError(f"FASTAGENT_STORE: {path} holds no whole secret; delete it")
     return secret
+
+
+def _make(path: Path) -> None:
+    """Make the file with all that is in it at once: processes that start together read the same."""
+    made = path.with_name(f"{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
+    file = os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(file, "wb") as stream:
+            stream.write(secrets.token_bytes(SECRET_BYTES))
+            stream.flush()
+            os.fsync(stream.fileno())
+        with contextlib.suppress(FileExistsError):
+            os.link(made, path)
+    finally:
+        made.unlink()

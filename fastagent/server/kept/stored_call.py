@@ -10,7 +10,7 @@ import orjson
 
 from fastagent.call.stored import SessionView
 from fastagent.errors import ConfigurationError, SessionError
-from fastagent.server.kept.continuity import Continuity, TakenSession, session_id_of
+from fastagent.server.kept.continuity import PARKED, Continuity, TakenSession, session_id_of
 from fastagent.sessions import CallerMemory, SessionRecord, TranscriptLine
 from fastagent.sessions.record import Speaker
 from fastagent.tools.comeback import RESUME_TALK, Comeback
@@ -65,6 +65,8 @@ class StoredCall:
         self._is_lost = False
         self._goes_on = False
         self._is_parked = False
+        self._is_over = False
+        self._goes_on_with = ""
 
     @property
     def session_id(self) -> str:
@@ -80,7 +82,7 @@ class StoredCall:
 
     def said(self, by: str, text: str) -> None:
         """Store finished words."""
-        if self._is_lost:
+        if self._is_lost or self._is_over:
             return
         self._lines += 1
         speaker: Speaker = "caller" if by == "caller" else "agent"
@@ -93,7 +95,7 @@ class StoredCall:
 
     def changed(self) -> None:
         """Something is worth storing, soon."""
-        if self._pending is None:
+        if self._pending is None and not self._is_over:
             loop = asyncio.get_running_loop()
             self._pending = loop.call_later(CHANGE_DELAY_S, self._put, "live")
 
@@ -147,7 +149,7 @@ class StoredCall:
                 started_at_unix_s=self._started_at,
                 updated_at_unix_s=now,
                 ended_at_unix_s=None if status == "live" else now,
-                outcome=outcome,
+                outcome=PARKED if self._is_parked and status == "live" else outcome,
                 current_state=view.current_state,
                 turn_count=view.turn_count,
                 graph_hashes=view.graph_hashes,
@@ -198,6 +200,17 @@ class StoredCall:
         return self._of.needs_code(self._view.owner, self._view.call_id)
 
     async def _go_on(self, earlier: str, code: str) -> Report:
+        if self._goes_on_with:
+            # A model may ask twice at once, and the second would take the session from the first.
+            return error_report("the talk goes on already", RESUME_TALK)
+        self._goes_on_with = earlier
+        try:
+            return await self._try_to_go_on(earlier, code)
+        finally:
+            if self._id != earlier:
+                self._goes_on_with = ""
+
+    async def _try_to_go_on(self, earlier: str, code: str) -> Report:
         of = self._of
         if self._needs_code:
             if not of.may_try(earlier):
@@ -212,11 +225,18 @@ class StoredCall:
             of.counters.note("comebacks_refused_store")
             logger.warning("session %s: not taken up: %s", earlier, type(error).__name__)
             return task_report("failed", RESUME_TALK, SAY_GONE)
+        if self._is_over:
+            of.keeper.release(earlier)
+            return task_report("failed", RESUME_TALK, SAY_GONE)
         if taken.record.status == "ended":
             of.keeper.release(earlier)
             return task_report("failed", RESUME_TALK, SAY_FINISHED)
         try:
             questions = await self._be(taken)
+        except asyncio.CancelledError:
+            # The call is over before it was the other: that waits for the next one.
+            of.keeper.release(earlier)
+            raise
         except (ConfigurationError, KeyError, TypeError, ValueError) as error:
             of.counters.note("comebacks_refused_snapshot")
             logger.error("session %s: cannot go on: %s", earlier, type(error).__name__)
@@ -231,6 +251,9 @@ class StoredCall:
     async def _be(self, taken: TakenSession) -> list[Report]:
         earlier = taken.record.session_id
         questions = await self._view.go_on(earlier, taken.snapshot, taken.said)
+        if self._is_over:
+            self._of.keeper.release(earlier)
+            return questions
         self._put("ended", "continued")
         self._of.keeper.release(self._id)
         self._id = earlier
@@ -296,11 +319,14 @@ class StoredCall:
         self._is_parked = False
         self._goes_on = is_unfinished and self._of.may_go_on(outcome, self._view.caller)
         self._put("interrupted" if self._goes_on else "ended", outcome)
+        self._is_over = True
         return self._goes_on or self._is_lost
 
     async def close(self) -> None:
         """Give the session up, and send word to a caller who was cut off."""
         if self._is_lost or not await self._is_still_ours():
+            if not self._of.keeper.owns(self._id):
+                self._of.keeper.release(self._id)
             return
         self._of.keeper.release(self._id)
         if not self._goes_on and not self._of.keeps_ended:

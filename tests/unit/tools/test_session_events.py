@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+from types import SimpleNamespace
 from unittest.mock import create_autospec
 
 import pytest
@@ -151,6 +152,18 @@ def triage_bench(monkeypatch, grace_s=0.0):
     control.announced = asyncio.Queue()
     control.announce.side_effect = lambda text: control.announced.put_nowait(json.loads(text))
     return control, FastAgent("desk", tasks=[task], task_patience_s=5.0).open(control)
+
+
+async def test_runs_begun_by_hearing_are_told_apart_in_whatever_process_they_began(monkeypatch):
+    names = []
+    for _ in range(2):
+        control, session = triage_bench(monkeypatch)
+        session.keep_in(SimpleNamespace(keep=names.append))
+        session.caller_said("I have chest pain")
+        async with asyncio.timeout(5):
+            await control.announced.get()
+        await session.close("over")
+    assert len(set(names)) == len(names) == 2
 
 
 async def test_words_that_must_not_be_missed_begin_their_task_without_the_model(monkeypatch):

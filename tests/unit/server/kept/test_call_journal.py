@@ -125,7 +125,20 @@ async def test_what_an_earlier_process_left_unknown_is_found_out(writer, tmp_pat
     assert shop.orders == (["tea"] if was_done else [])
 
 
-async def test_a_journal_in_use_by_another_process_begins_no_effect(writer, tmp_path):
+async def test_a_journal_that_is_being_closed_is_waited_for(writer):
+    first = await writer.open("c1")
+    journal, _ = journal_of(Shop(), lambda: writer.open("c1"))
+    ordering = asyncio.create_task(journal.keep("f1").effects.run("", Shop().order, {"what": "tea"}))
+    await asyncio.sleep(2 * call_journal.IN_USE_PAUSE_S)
+    assert not ordering.done()
+    assert await first.close()
+    assert await ordering == "receipt"
+    await journal.close("caller")
+    assert journal.counters["journals_not_opened"] == 0
+
+
+async def test_a_journal_in_use_by_another_process_begins_no_effect(writer, tmp_path, monkeypatch):
+    monkeypatch.setattr(call_journal, "IN_USE_TIMEOUT_S", 0.1)
     other = JournalWriter(tmp_path, key=KEY)
     await other.open("c1")
     shop = Shop()
