@@ -342,3 +342,11 @@ def test_a_carrier_lost_after_our_hang_up_ends_the_call() -> None:
 )
 def test_the_carriers_reason_becomes_the_outcome(reason: carrier.EndReason, outcome: str) -> None:
     assert Stage().carrier(carrier.SessionEnded(reason)) == [EndCall(outcome)]
+
+
+def test_a_task_that_hands_the_caller_on_says_its_last_words_first() -> None:
+    stage = Stage()
+    stage.brain.agent_works(True, stage.now)
+    assert stage.brain.transfer(TRANSFER, stage.now) == []
+    assert stage.brain.advance(stage.now + 1.0) == []
+    assert TRANSFER in stage.brain.agent_works(False, stage.now + 1.0)

@@ -7,7 +7,7 @@ import time
 import orjson
 import pytest
 
-from fastagent.errors import SessionConflictError
+from fastagent.errors import SessionConflictError, SessionNotFoundError
 from fastagent.server.kept import continuity as continuity_room
 from fastagent.server.kept.continuity import Continuity
 from fastagent.server.kept.stored_call import CallSessions
@@ -75,7 +75,7 @@ class Process:
         self.keeper = SessionKeeper(store, on_lost=self.lose)
         self.continuity = Continuity(
             self.keeper,
-            Settings(**settings),
+            Settings(**{"store_path": "sessions.db", **settings}),
             b"secret",
             sms=self.messages,
             start=self.start,
@@ -328,6 +328,18 @@ async def test_nothing_makes_a_call_live_again_that_is_over():
         await one.settled()
         assert (await store.load("c1")).status == "ended"
         assert not await owns(store, "c1")
+
+
+async def test_memory_alone_keeps_no_session_that_is_over():
+    store = MemoryStore()
+    async with process(store, store_path="", resume_proof="number") as one:
+        stored = await one.call("c1")
+        stored.ending("bot", is_unfinished=False)
+        await stored.close()
+        await one.cut_off("c2")
+        with pytest.raises(SessionNotFoundError):
+            await store.load("c1")
+        assert (await store.load("c2")).status == "interrupted"
 
 
 async def test_a_call_interrupted_twice_goes_on_behind_its_last_line():
