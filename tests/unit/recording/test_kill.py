@@ -61,10 +61,12 @@ def test_a_killed_process_loses_less_than_a_second(tmp_path, encoding, killed_af
     part = tmp_path / "call.wav.part"
     for reader in readers.values():
         check(reader(part)[1], fed, encoding)
-    if not recordings(tmp_path)[0].duration_s:
-        assert [result.outcome for result in repair(tmp_path)] == [Outcome.EMPTY]
+    has_head_alone = not recordings(tmp_path)[0].duration_s
+    (result,) = repair(tmp_path)
+    if has_head_alone and result.outcome is Outcome.EMPTY:
         return
-    assert [result.outcome for result in repair(tmp_path)] == [Outcome.PUBLISHED]
+    # Samples count that were written before the head could tell of them.
+    assert result.outcome is Outcome.PUBLISHED
     assert not part.exists()
     for reader in readers.values():
         check(reader(tmp_path / "call.wav")[1], fed, encoding)
