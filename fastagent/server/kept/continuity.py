@@ -338,7 +338,9 @@ class Continuity:
         caller = str(taken.snapshot.get("caller", ""))
         session = taken.snapshot.get("session")
         is_unfinished = isinstance(session, dict) and bool(session.get("runs"))
-        goes_on = is_unfinished and self.may_go_on("error", caller)
+        # After a long downtime nobody could go on with it any more, whatever a message said.
+        is_fresh = time.time() < taken.record.updated_at_unix_s + self.settings.interrupted_fresh_s
+        goes_on = is_unfinished and is_fresh and self.may_go_on("error", caller)
         record = replace(
             taken.record,
             status="interrupted" if goes_on else "ended",

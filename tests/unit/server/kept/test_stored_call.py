@@ -213,8 +213,8 @@ async def test_a_store_that_is_slow_when_the_line_is_lost_does_not_cost_the_call
 # Calls whose process died
 
 
-async def died(store, session_id, **fields):
-    now = time.time()
+async def died(store, session_id, *, ago_s=0.0, **fields):
+    now = time.time() - ago_s
     lease = await store.acquire(session_id, "dead", 0.0)
     snapshot = {"caller": CALLER, "session": {"runs": [{"task": "book"}]}}
     await store.save(
@@ -228,6 +228,18 @@ async def died(store, session_id, **fields):
         ),
         lease,
     )
+
+
+@pytest.mark.parametrize(("ago_s", "messages", "status"), [(3500, 1, "interrupted"), (3700, 0, "ended")])
+async def test_after_a_long_downtime_nobody_is_sent_a_code_that_is_no_good(ago_s, messages, status):
+    store = MemoryStore()
+    async with process(store, interrupted_fresh_s=3600.0) as one:
+        await died(store, "c1", ago_s=ago_s)
+        await one.continuity.reclaim()
+        await one.settled()
+        await asyncio.gather(*one.tasks)
+        assert len(one.messages.sent) == messages
+        assert (await store.load("c1")).status == status
 
 
 async def test_a_dead_call_is_told_of_once_though_two_processes_look():
