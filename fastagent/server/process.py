@@ -35,7 +35,7 @@ from fastagent.server.life.siblings import Siblings
 from fastagent.server.lines.agent import AGENT_PATH
 from fastagent.server.websocket import WebSocketProtocol
 from fastagent.settings import LOCAL_REALTIME, Settings
-from fastagent.settings.manager import ServiceManager
+from fastagent.settings.service_manager import ServiceManager
 
 __all__ = ["LoadAgents", "RunningServer", "run_server", "serve"]
 
