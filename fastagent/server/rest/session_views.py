@@ -17,6 +17,7 @@ from fastagent.server.rest.models import (
     WorkingTask,
 )
 from fastagent.server.rest.queries import rfc3339
+from fastagent.sessions import SessionRecord, TranscriptLine
 from fastagent.tools.task_runs import TaskStand
 
 __all__ = [
@@ -75,42 +76,6 @@ class WatchedCall(Protocol):
 
     def dismiss(self) -> None:
         """Say goodbye and hang up."""
-
-
-class StoredRecord(Protocol):
-    """What is asked of a stored session."""
-
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def agent_id(self) -> str: ...
-    @property
-    def status(self) -> Literal["live", "interrupted", "ended"]: ...
-    @property
-    def started_at_unix_s(self) -> float: ...
-    @property
-    def updated_at_unix_s(self) -> float: ...
-    @property
-    def ended_at_unix_s(self) -> float | None: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def current_state(self) -> str: ...
-    @property
-    def turn_count(self) -> int: ...
-    @property
-    def graph_hashes(self) -> Mapping[str, str]: ...
-
-
-class StoredLine(Protocol):
-    """One thing that was said."""
-
-    @property
-    def at_unix_s(self) -> float: ...
-    @property
-    def speaker(self) -> Literal["caller", "agent"]: ...
-    @property
-    def text(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -188,7 +153,7 @@ def live_session(call: WatchedCall) -> LiveSession:
     )
 
 
-def stored_session(record: StoredRecord) -> StoredSession:
+def stored_session(record: SessionRecord) -> StoredSession:
     """A stored session, in a list."""
     return StoredSession(
         session_id=record.session_id,
@@ -203,7 +168,7 @@ def stored_session(record: StoredRecord) -> StoredSession:
     )
 
 
-def _duration_s(record: StoredRecord) -> float:
+def _duration_s(record: SessionRecord) -> float:
     until = record.updated_at_unix_s if record.ended_at_unix_s is None else record.ended_at_unix_s
     return round(max(0.0, until - record.started_at_unix_s), 3)
 
@@ -228,7 +193,9 @@ def detail_of_call(call: WatchedCall, told: Told) -> SessionDetail:
     )
 
 
-def detail_of_record(record: StoredRecord, lines: Sequence[StoredLine], told: Told | None) -> SessionDetail:
+def detail_of_record(
+    record: SessionRecord, lines: Sequence[TranscriptLine], told: Told | None
+) -> SessionDetail:
     """A stored session; where a journal is kept, its moves besides."""
     transcript = [
         TranscriptEntry(at=rfc3339(one.at_unix_s), speaker=one.speaker, text=one.text, is_redacted=False)
