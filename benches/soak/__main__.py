@@ -22,9 +22,10 @@ from benches.soak.report import RESULTS, figures_of, judge, markdown, write
 from benches.soak.samples import Sample, Sampler, leaks, settled
 from fastagent.testing.fault_proxy import FaultProxy
 
-WARM_UP_S = 30.0
+WARM_UP_S = 90.0
 WARM_UP_RATE = 8.0
 """Many short calls first: the heap has then seen what there is to come."""
+RUSH_CALLS = 40
 CHANCE_OF_DROP = 0.05
 CHANCE_OF_TOOL = 0.05
 DRAIN_LIMIT_S = 120.0
@@ -85,6 +86,7 @@ async def _run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         warm = Crowd(house, calls=16, rate=WARM_UP_RATE, seed=options.seed, **proxies)
         warm.mix = {Kind.REFUSED: 0.1, Kind.KILLED: 0.1, Kind.RESUMED: 0.1, Kind.SILENT: 0.02}
         print(f"warming up for {options.warm_up:g} s", flush=True)
+        await warm.rush(RUSH_CALLS)
         await warm.run(options.warm_up)
         await asyncio.wait_for(warm.drain(), DRAIN_LIMIT_S)
         before = await settled(house)
