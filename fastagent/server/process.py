@@ -274,9 +274,9 @@ async def run_server(
 def forget_the_start() -> None:
     """Have the garbage collector leave alone all that stays for as long as the process does.
 
-    A full collection then goes through the calls alone, some milliseconds instead of 30, and is due as soon as
-    they have left a quarter of what they hold, not a quarter of everything: what they leave is soon used again.
-    Only for a process that does nothing else.
+    A full collection then goes through the calls alone, some milliseconds instead of 30, and is due as soon
+    as they have left a quarter of what they hold, not a quarter of everything: their memory is soon used
+    again. Only for a process that does nothing else.
     """
     gc.collect()
     gc.freeze()
