@@ -6,6 +6,7 @@ Writes JSON and a short text to ``benches/results/``; exit code 1 when a limit w
 import argparse
 import asyncio
 import contextlib
+import logging
 import sys
 import tempfile
 import time
@@ -46,6 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.minutes <= 0 or options.calls < 1 or options.rate <= 0 or options.every <= 0:
         parser.error("expected numbers above 0")
+    logging.disable(logging.WARNING)  # a full buffer of a socket is no news here
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         figures, log = runner.run(_run(options))
     verdicts = judge(figures)

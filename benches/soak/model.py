@@ -8,6 +8,7 @@ some have the agent's task make a step: all by chance, so nobody tells it which 
 import argparse
 import asyncio
 import json
+import logging
 import random
 import sys
 from collections import Counter
@@ -156,6 +157,7 @@ def main() -> None:
     parser.add_argument("--tools", type=float, default=0.0, help="chance of a function that takes too long")
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
+    logging.disable(logging.WARNING)  # a full buffer of a socket is no news here
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         try:
             runner.run(_serve(options.drops, options.tools, options.seed))
