@@ -26,6 +26,8 @@ from fastagent.testing.fault_proxy import FaultProxy
 WARM_UP_S = 90.0
 WARM_UP_RATE = 8.0
 """Many short calls first: the heap has then seen what there is to come."""
+PINGS = {"ping_interval_s": 2.5, "ping_timeout_s": 4}
+"""Half-open carriers shall be seen within a fault's time."""
 RUSH_CALLS = 40
 CHANCE_OF_DROP = 0.05
 CHANCE_OF_TOOL = 0.05
@@ -80,7 +82,7 @@ async def _run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         if is_chaos:
             proxies["model_proxy"] = await stack.enter_async_context(FaultProxy(url, seed=options.seed))
             url = proxies["model_proxy"].url
-        house = await stack.enter_async_context(open_house(folder, url))
+        house = await stack.enter_async_context(open_house(folder, url, **(PINGS if is_chaos else {})))
         if is_chaos:
             for name, target in (("carrier", house.audiocodes_url), ("agent", house.agent_url)):
                 proxy = FaultProxy(target, seed=options.seed)
@@ -126,7 +128,18 @@ async def _run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
     told = {name: getattr(options, name) for name in ("minutes", "calls", "rate", "seed", "every", "warm_up")}
     leak = leaks(sampler.samples, options.seed)
     figures = figures_of(
-        options.what, told, crowd.tally, sampler.samples, leak, before, after, metrics, said, log, **more
+        options.what,
+        told,
+        crowd.tally,
+        sampler.samples,
+        leak,
+        before,
+        after,
+        metrics,
+        said,
+        log,
+        callers_worst_lag_s=round(sampler.worst_lag_s, 3),
+        **more,
     )
     return figures, log
 

@@ -18,6 +18,8 @@ __all__ = ["QUESTION_S", "AgentCaller", "AudioCodesCaller", "Caller", "TwilioCal
 
 VOICE_RATE = 24_000
 QUESTION_S = 0.6
+ASK_LIMIT_S = 20.0
+"""For a question to be said, on a machine with other work."""
 CHUNK_S = 0.02
 PUBLIC_URL = "https://soak.example.com"
 FORMATS = ("raw/lpcm16_24", "raw/lpcm16", "raw/lpcm16_8", "raw/mulaw")
@@ -231,7 +233,7 @@ class AgentCaller:
     async def ask(self) -> None:
         self._is_said.clear()
         self._speech += QUESTION
-        async with asyncio.timeout(10 * QUESTION_S):
+        async with asyncio.timeout(ASK_LIMIT_S):
             await self._is_said.wait()
 
     async def hang_up(self) -> None:

@@ -30,7 +30,7 @@ LEFT_S = 20.0
 """A call that a fault befalls goes on for at least so long, or nobody would know what became of it."""
 SPELL_S = 1.0
 """How long messages are lost, garbled or late."""
-HALF_OPEN_S = 6.0
+HALF_OPEN_S = 7.0
 BURST_S = 2.0
 STALL_S = 1.5
 BUSY_S = 1.0

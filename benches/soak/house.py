@@ -65,8 +65,6 @@ SETTINGS = {
     "first_message_timeout_s": 3,
     "no_media_prompt_s": 3,
     "no_media_limit_s": 6,
-    "ping_interval_s": 2.5,
-    "ping_timeout_s": 2,
     "drain_timeout_s": 2,
     # All callers have one number and one address, and the processors may be shared.
     "admission_lag_ms": 0,
@@ -210,8 +208,11 @@ async def open_model(*, drops: float, tools: float, seed: int) -> AsyncIterator[
 
 
 @contextlib.asynccontextmanager
-async def open_house(folder: Path, model_url: str) -> AsyncIterator[House]:
+async def open_house(folder: Path, model_url: str, **changes: object) -> AsyncIterator[House]:
     """A server that keeps sessions, journals and recordings below ``folder``.
+
+    Args:
+        changes: of its settings.
 
     Raises:
         RuntimeError: it does not start; its log says why.
@@ -221,6 +222,7 @@ async def open_house(folder: Path, model_url: str) -> AsyncIterator[House]:
         port = int(held.getsockname()[1])
     settings = {
         **SETTINGS,
+        **changes,
         "realtime_url": model_url,
         "journals_dir": folder / "journals",
         "recordings_dir": folder / "recordings",

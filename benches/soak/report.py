@@ -194,6 +194,7 @@ def markdown(figures: Mapping[str, Any], verdicts: Sequence[Verdict]) -> str:
         f"| seconds to the answer, p50, p95, p99, max | {answer['p50']}, {answer['p95']}, {answer['p99']}, "
         f"{answer['max']} |",
         *(f"| server: {name.replace('_', ' ')} | {value} |" for name, value in server.items()),
+        f"| callers' process, latest tick | {figures['callers_worst_lag_s']} s |",
         f"| model's side | {json.dumps(figures['model'])} |",
     ]
     if "faults" in figures:

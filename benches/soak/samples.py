@@ -113,6 +113,8 @@ class Sampler:
         self.samples: list[Sample] = []
         self.missed = 0
         """Looks that were not answered, as while the server stood still."""
+        self.worst_lag_s = 0.0
+        """How late the callers' own process ever was: seconds mean that the machine was not free."""
         self.begun_s = time.monotonic()
         self._house = house
         self._tell = tell
@@ -123,6 +125,7 @@ class Sampler:
         while True:
             due_s += PERIOD_S
             await asyncio.sleep(due_s - time.monotonic())
+            self.worst_lag_s = max(self.worst_lag_s, time.monotonic() - due_s)
             try:
                 self.samples.append(await _look(self._house, self.begun_s))
             except (OSError, TimeoutError, KeyError):
