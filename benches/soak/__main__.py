@@ -28,6 +28,8 @@ WARM_UP_RATE = 8.0
 """Many short calls first: the heap has then seen what there is to come."""
 PINGS = {"ping_interval_s": 2.5, "ping_timeout_s": 4}
 """Half-open carriers shall be seen within a fault's time."""
+WARM_UP_LEVEL = 1.6
+"""Times the level to come, so that the run itself asks for no more memory than there was."""
 RUSH_CALLS = 40
 CHANCE_OF_DROP = 0.05
 CHANCE_OF_TOOL = 0.05
@@ -87,7 +89,9 @@ async def _run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
             for name, target in (("carrier", house.audiocodes_url), ("agent", house.agent_url)):
                 proxy = FaultProxy(target, seed=options.seed)
                 proxies[f"{name}_proxy"] = await stack.enter_async_context(proxy)
-        warm = Crowd(house, calls=16, rate=WARM_UP_RATE, seed=options.seed, **proxies)
+        warm = Crowd(
+            house, calls=round(WARM_UP_LEVEL * options.calls), rate=WARM_UP_RATE, seed=options.seed, **proxies
+        )
         warm.mix = {Kind.REFUSED: 0.1, Kind.KILLED: 0.1, Kind.RESUMED: 0.1, Kind.SILENT: 0.02}
         print(f"warming up for {options.warm_up:g} s", flush=True)
         await warm.rush(RUSH_CALLS)
