@@ -142,6 +142,10 @@ class Bridge:
         """Where the call stands."""
         return self._phases.phase
 
+    def speaker(self, now: float) -> str:
+        """Who is heard: ``caller``, ``bot``, ``both``; empty for nobody."""
+        return self._floor.speaker(now)
+
     @property
     def has_started_talking(self) -> bool:
         """A playback was opened at least once."""

@@ -322,6 +322,11 @@ class Call:
         return self._bridge.phase is Phase.PARKED
 
     @property
+    def speaker(self) -> str:
+        """Who is heard: ``caller``, ``bot``, ``both``; empty for nobody."""
+        return self._bridge.speaker(time.monotonic())
+
+    @property
     def session_id(self) -> str:
         """The id of its stored session; the call's own without one."""
         return self.call_id if self._kept.stored is None else self._kept.stored.session_id

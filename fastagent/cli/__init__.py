@@ -21,13 +21,14 @@ from fastagent.cli import (
     recordings,
     replay,
     serve,
+    top,
     verify,
 )
 from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, dial, play, local, recordings, replay, mcp, verify, graph, explore, new)
+VERBS = (serve, demo, call, dial, play, top, local, recordings, replay, mcp, verify, graph, explore, new)
 
 EPILOG = """\
 examples:
@@ -37,6 +38,7 @@ examples:
   fastagent call --say "book an appointment"            ring a running server
   fastagent dial +15550100001 --agent ID                have a running server call a number
   fastagent play greeting.wav --session ID              play a file into a running call
+  fastagent top                                         watch the calls of a running server
   fastagent local --port 9100                           the embedded Realtime engine alone
   fastagent recordings list DIR                         what was recorded
   fastagent replay FILE --agent MODULE:AGENT            run a call's tasks again from its journal

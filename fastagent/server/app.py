@@ -333,6 +333,7 @@ def build_app(service: Service) -> Starlette:
         recordings_dir=Path(settings.recordings_dir) if settings.recordings_dir else None,
         journals_dir=Path(settings.journals_dir) if settings.journals_dir else None,
         store=service.store,
+        figures=service.observability.figures.call,
     )
     routes: list[BaseRoute] = [
         *health_routes(

@@ -138,6 +138,16 @@ class LiveSession(_Answer):
     """Finished utterances of either side."""
     is_parked: bool
     """Its line is lost, and it waits to be resumed."""
+    carrier: str
+    """``audiocodes``, ``twilio``, ``agent_ws`` or ``other``."""
+    speaker: Literal["", "caller", "bot", "both"]
+    """Who is heard; empty for nobody."""
+    latency_ms: float | None
+    """From the end of the caller's last turn to the first audio of its answer; null before one."""
+    drops: int
+    """Audio messages and findings dropped, as of 2 s ago."""
+    cost_dollars: float | None
+    """So far; null for a model without a price."""
 
 
 class StoredSession(_Answer):

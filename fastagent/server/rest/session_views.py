@@ -24,6 +24,7 @@ __all__ = [
     "LiveCursor",
     "Told",
     "WatchedCall",
+    "WatchedFigures",
     "detail_of_call",
     "detail_of_journal",
     "detail_of_record",
@@ -73,6 +74,10 @@ class WatchedCall(Protocol):
     @property
     def is_parked(self) -> bool:
         """It waits for another line."""
+
+    @property
+    def speaker(self) -> str:
+        """Who is heard."""
 
     def dismiss(self) -> None:
         """Say goodbye and hang up."""
@@ -140,7 +145,20 @@ def _words(at_unix_s: float, data: Mapping[str, Any]) -> TranscriptEntry:
     )
 
 
-def live_session(call: WatchedCall) -> LiveSession:
+class WatchedFigures(Protocol):
+    """What is counted of a running call."""
+
+    @property
+    def carrier(self) -> str: ...
+    @property
+    def latency_ms(self) -> float | None: ...
+    @property
+    def drops(self) -> int: ...
+    @property
+    def dollars(self) -> float | None: ...
+
+
+def live_session(call: WatchedCall, figures: WatchedFigures) -> LiveSession:
     """A running call, in a list."""
     return LiveSession(
         session_id=call.call_id,
@@ -150,6 +168,11 @@ def live_session(call: WatchedCall) -> LiveSession:
         duration_seconds=round(call.duration_s, 3),
         turn_count=call.turn_count,
         is_parked=call.is_parked,
+        carrier=figures.carrier,
+        speaker=cast(Literal["", "caller", "bot", "both"], call.speaker),
+        latency_ms=None if figures.latency_ms is None else round(figures.latency_ms, 1),
+        drops=figures.drops,
+        cost_dollars=None if figures.dollars is None else round(figures.dollars, 6),
     )
 
 

@@ -30,6 +30,7 @@ from fastagent.server.rest.queries import WHOLE_NUMBER, Moment, Query
 from fastagent.server.rest.session_views import (
     LiveCursor,
     Told,
+    WatchedFigures,
     detail_of_call,
     detail_of_journal,
     detail_of_record,
@@ -144,6 +145,7 @@ class SessionsApi:
         recordings_dir: where recordings are; None: there are none.
         journals_dir: where journals are kept; None: only those of running calls are there.
         store: keeps sessions beyond their calls; None: nothing does.
+        figures: gives what is counted of a running call.
     """
 
     def __init__(
@@ -153,11 +155,13 @@ class SessionsApi:
         recordings_dir: Path | None = None,
         journals_dir: Path | None = None,
         store: SessionStore | None = None,
+        figures: Callable[[str], WatchedFigures],
     ) -> None:
         self._running = running
         self._recordings_dir = recordings_dir
         self._journals_dir = journals_dir
         self._store = store
+        self._figures = figures
 
     @property
     def handlers(self) -> list[tuple[Operation, Handler]]:
@@ -195,7 +199,7 @@ class SessionsApi:
         left = [one for one in found if cursor is None or one[0] < cursor]
         page = left[: query.limit]
         return SessionList(
-            active_sessions=[live_session(call) for _, call in page],
+            active_sessions=[live_session(call, self._figures(call.call_id)) for _, call in page],
             stored_sessions=[],
             total_count=len(found),
             next_cursor=str(page[-1][0]) if len(left) > len(page) else "",

@@ -17,6 +17,7 @@ from fastagent import __version__
 from fastagent.call.gauge import DROP_CAUSES
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.watch.figures import ServerFigures
+from fastagent.server.watch.process_figures import read_process
 from fastagent.stats import Counters, Histogram
 from fastagent.wire.realtime_events import ResponseStatus
 
@@ -92,6 +93,12 @@ _ALL = (
     Family("fastagent_cost_dollars", "counter", "What they cost, by the price table.", ("model",)),
     Family("fastagent_call_tokens", "histogram", "Tokens of a call.", ("kind",)),
     Family("fastagent_call_cost_dollars", "histogram", "What a call cost, where the model's price is known."),
+    Family("fastagent_memory_bytes", "gauge", "Resident memory of the process."),
+    Family("fastagent_descriptors", "gauge", "Open file descriptors of the process."),
+    Family("fastagent_threads", "gauge", "Python threads of the process."),
+    Family("fastagent_tasks", "gauge", "Tasks of the event loop."),
+    Family("fastagent_python_blocks", "gauge", "Pieces of memory that Python's allocator has handed out."),
+    Family("fastagent_cpu_seconds", "counter", "Processor time of the process."),
     Family("fastagent_uptime_seconds", "gauge", "Since the server was made."),
     Family("fastagent_draining", "gauge", "1 while no more calls are taken."),
     Family("fastagent_build", "gauge", "Always 1; the version that runs.", ("version",)),
@@ -169,6 +176,13 @@ class ServerMetrics(Collector):
             "fastagent_call_tokens", {(kind,): one for kind, one in figures.call_tokens.items()}
         )
         yield _histograms("fastagent_call_cost_dollars", {(): figures.call_dollars})
+        process = read_process()
+        yield _gauge("fastagent_memory_bytes", process.memory_bytes)
+        yield _gauge("fastagent_descriptors", process.descriptors)
+        yield _gauge("fastagent_threads", process.threads)
+        yield _gauge("fastagent_tasks", process.tasks)
+        yield _gauge("fastagent_python_blocks", process.blocks)
+        yield _counts("fastagent_cpu_seconds", {(): process.cpu_s})
         yield _gauge("fastagent_uptime_seconds", self._uptime())
         yield _gauge("fastagent_draining", float(self._switchboard.is_draining))
         yield _gauge("fastagent_build", 1.0, (__version__,))
