@@ -4,11 +4,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benches.relay.trial import Trial
+from benches.relay.trial import TWILIO_FORMAT, Trial
 
 __all__ = ["Verdict", "format_tables", "judge", "needs_no_conversion"]
 
-PASSTHROUGH = {"raw/lpcm16_24", "raw/mulaw"}
+PASSTHROUGH = {"raw/lpcm16_24", "raw/mulaw", TWILIO_FORMAT}
 """Caller formats that the Realtime API speaks as well."""
 CPU_RATIO_PASSTHROUGH = 1.25
 CPU_RATIO_TRANSCODING = 2.0

@@ -20,11 +20,11 @@ from types import FrameType
 from benches.relay.report import Verdict, format_tables, judge
 from benches.relay.servers import BRIDGE_PATH, RELAY_PATH, Server, bridge, haproxy_path, relay
 from benches.relay.toolchain import BuildError
-from benches.relay.trial import Cores, Load, Trial, TrialError, run_trial
+from benches.relay.trial import TWILIO_FORMAT, Cores, Load, Trial, TrialError, run_trial
 
 __all__ = ["main"]
 
-FORMATS = ("raw/lpcm16_24", "raw/lpcm16", "raw/lpcm16_8", "raw/mulaw")
+FORMATS = ("raw/lpcm16_24", "raw/lpcm16", "raw/lpcm16_8", "raw/mulaw", TWILIO_FORMAT)
 FEW_CALLS = 10
 """Where added latency is read: no queueing yet."""
 SOME_CALLS = 50
@@ -33,7 +33,7 @@ SOME_SECONDS = 1.0
 
 EXAMPLES = """\
 examples:
-  python -m benches.relay.run                              all formats, 300 calls, 3 rounds: about 8 minutes
+  python -m benches.relay.run                              all formats, 300 calls, 3 rounds: about 10 minutes
   python -m benches.relay.run --calls 100 --seconds 5 --repeats 1 --formats raw/lpcm16_24
   python -m benches.relay.run --relay-only --peer c        the relay alone, to see the machine's floor
   python -m benches.relay.run --bridge-command 'python other.py --port {port} --model {model_url}'
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     load = Load(
                         "bridge", BRIDGE_PATH, media_format, stages, options.forget_every, options.gap_ms
                     )
-                    starter = _BridgeStarter(options.bridge_command, cores.server, options.calls)
+                    starter = _BridgeStarter(options.bridge_command, cores.server, load)
                     bridges.append(_trial(load, starter, cores, f"{progress}, bridge"))
             trials += relays + bridges
             if bridges:
@@ -93,13 +93,15 @@ class _RelayStarter:
 
 
 class _BridgeStarter:
-    def __init__(self, template: str | None, core: int | None, calls: int) -> None:
+    def __init__(self, template: str | None, core: int | None, load: Load) -> None:
         self.template = template
         self.core = core
-        self.calls = calls
+        self.load = load
 
     def __call__(self, model_port: int) -> AbstractContextManager[Server]:
-        return bridge(self.template, model_port, self.core, self.calls)
+        return bridge(
+            self.template, model_port, self.core, self.load.stages[-1][0], carrier=self.load.carrier
+        )
 
 
 def _trial(load: Load, start: _RelayStarter | _BridgeStarter, cores: Cores, what: str) -> Trial:
@@ -143,7 +145,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--repeats", type=int, default=3, help="rounds of relay and bridge; medians are judged (3)"
     )
     parser.add_argument(
-        "--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all four)"
+        "--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all)"
     )
     parser.add_argument("--peer", choices=("haproxy", "c"), help="the relay (HAProxy where installed)")
     parser.add_argument("--relay-only", action="store_true", help="measure the relay alone")

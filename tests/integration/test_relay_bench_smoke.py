@@ -87,6 +87,19 @@ def test_no_audio_counts_as_lost_whether_or_not_utterances_share_a_play_stream(
         assert end["down_received_ms"] == end["down_chunks"] * 100 + end["down_surplus_ms"]
 
 
+def test_twilio_callers_lose_no_audio_and_get_every_mark_back(tmp_path: Path) -> None:
+    _, trials = run_bench(tmp_path / "report.json", "--formats", "twilio/mulaw", "--seconds", "0.6")
+
+    assert [(trial["mode"], trial["faults"]) for trial in trials] == [("relay", []), ("bridge", [])]
+    for trial in trials:
+        end = trial["end"]
+        assert end["ended_well"] == CALLS
+        assert end["up_received_ms"] == end["up_chunks"] * 20
+        assert end["down_received_ms"] == end["down_chunks"] * 100
+        assert end["calls_up_passthrough"] == end["calls_down_passthrough"] == CALLS
+        assert 0 < end["marks"] == end["marks_returned"] <= end["utterances"]
+
+
 def test_a_loss_shows_also_when_utterances_share_a_play_stream(tmp_path: Path) -> None:
     trial = run_bridge(
         tmp_path / "report.json", "--formats", "raw/lpcm16_8", "--gap-ms", "0", "--forget-every", "10"
