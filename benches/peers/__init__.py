@@ -1,0 +1,1 @@
+"""Other servers for the same calls, each written as its own documentation shows."""
