@@ -1,1 +1,1 @@
-"""Other servers for the same calls, each written as its own documentation shows."""
+"""Other servers of the field under the calls that FastAgent is measured with."""
