@@ -5,8 +5,8 @@
     python -m benches.peers.fastapi_server --port 8000 --model ws://127.0.0.1:9100/v1/realtime
 
 Two coroutines a call: every message is parsed, one field of it is put into another message, and that is
-serialised. Both sides speak µ-law, so base64 stays base64. After each piece of audio goes a mark, and a caller
-who speaks over the bot clears what Twilio has yet to play. Logging is off. It imports nothing of FastAgent.
+serialised. Both sides speak µ-law, so base64 stays base64. After each piece of audio goes a mark, and a
+caller who speaks over the bot clears what Twilio has yet to play. Logging is off. It imports nothing of ours.
 """
 
 import argparse
