@@ -14,6 +14,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
@@ -64,11 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             relays: list[Trial] = []
             bridges: list[Trial] = []
             passthroughs: list[Trial] = []
-            compared = (
-                min(options.passthrough_calls, options.calls)
-                if _has_passthrough(options, media_format)
-                else 0
-            )
+            compared = _passthrough_calls(options, media_format)
             stages = _stages(options.calls, options.seconds, compared)
             for round_number in range(1, options.repeats + 1):
                 progress = f"{media_format}, round {round_number} of {options.repeats}"
@@ -144,8 +141,11 @@ def _trial(load: Load, start: _RelayStarter | _BridgeStarter, cores: Cores, what
     return trial
 
 
-def _has_passthrough(options: argparse.Namespace, media_format: str) -> bool:
-    return media_format == TWILIO_FORMAT and not options.relay_only and not options.bridge_command
+def _passthrough_calls(options: argparse.Namespace, media_format: str) -> int:
+    """Calls at which FastAPI stands beside the bridge; 0 where it does not."""
+    if media_format != TWILIO_FORMAT or options.relay_only or options.bridge_command:
+        return 0
+    return int(min(options.passthrough_calls, options.calls))
 
 
 def _stages(calls: int, seconds: float, compared: int = 0) -> tuple[tuple[int, float], ...]:
@@ -218,6 +218,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown)}")
     if not 0 <= options.passthrough_calls <= 5000:
         parser.error("expected 0 to 5000 calls of the pass-through")
+    is_wanted = any(_passthrough_calls(options, media_format) for media_format in options.formats)
+    if is_wanted and (find_spec("fastapi") is None or find_spec("websockets") is None):
+        parser.error("FastAPI is not installed: pip install '.[bench]', or --passthrough-calls 0")
     if not 0 <= options.gap_ms <= 60_000:
         parser.error("expected a gap of 0 to 60000 ms")
     if not 1 <= options.calls <= 5000 or not 0.5 <= options.seconds <= 600 or not 1 <= options.repeats <= 20:
