@@ -170,6 +170,8 @@ def format_tables(trials: Sequence[Trial], verdicts: Sequence[Verdict]) -> str:
             remarks.append(
                 f"trial {number + 1} is disturbed: others used more than 10 % of the server's core"
             )
+        if trial.is_behind:
+            remarks.append(f"trial {number + 1} fell behind its calls: the CPU of what it owes is missing")
         lines += remarks
     if verdicts:
         lines.append("")

@@ -263,6 +263,7 @@ def _write_json(path: Path, trials: Sequence[Trial], verdicts: Sequence[Verdict]
             | {
                 "void": trial.is_void,
                 "disturbed": trial.is_disturbed,
+                "behind": trial.is_behind,
                 "faults": trial.faults,
                 "kib_per_further_call": trial.kib_per_further_call,
             }

@@ -20,6 +20,8 @@ SWARM_LIMIT_PERCENT = 80.0
 """A generator busier than this measures itself."""
 FOREIGN_LIMIT_PERCENT = 10.0
 """Others on the server's core beyond this make a figure doubtful."""
+BEHIND_P50_US = 20_000.0
+"""A server whose middle chunk takes longer than a chunk lasts has not done the work of its window in it."""
 
 
 class TrialError(Exception):
@@ -113,6 +115,13 @@ class Trial:
         return any(
             stage.foreign_percent > FOREIGN_LIMIT_PERCENT or stage.steal_percent > FOREIGN_LIMIT_PERCENT
             for stage in self.stages.values()
+        )
+
+    @property
+    def is_behind(self) -> bool:
+        """Audio waited for the server, so that its CPU figure is too low."""
+        return any(
+            max(stage.up["p50_us"], stage.down["p50_us"]) > BEHIND_P50_US for stage in self.stages.values()
         )
 
     @property

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from benches.relay.report import judge
+from benches.relay.report import format_tables, judge
 from benches.relay.trial import TWILIO_FORMAT, StageResult, Trial, TrialError
 
 END: dict[str, Any] = {
@@ -37,9 +37,9 @@ def trial(server: str, cpu_ms: dict[int, float]) -> Trial:
             swarm_cpu_percent=20.0,
             foreign_percent=0.0,
             steal_percent=0.0,
-            up=LATENCY,
-            down=LATENCY,
-            send_lateness=LATENCY,
+            up=dict(LATENCY),
+            down=dict(LATENCY),
+            send_lateness=dict(LATENCY),
         )
         for calls, ms in cpu_ms.items()
     }
@@ -68,6 +68,14 @@ def test_a_server_that_did_not_get_all_its_calls_is_judged_at_a_level_that_it_re
     bridge = trial("bridge", {10: 2.5, 100: 2.0, 297: 1.2})
 
     assert cpu_verdicts(relay, bridge) == {"CPU, bridge / relay, 100 calls": ("1.33x", False)}
+
+
+def test_a_server_that_owes_work_at_the_end_of_its_window_is_said_to_have_fallen_behind() -> None:
+    late = trial("fastapi", {100: 1.5})
+    late.stages[100].down["p50_us"] = 500_000.0
+
+    assert "trial 2 fell behind" in format_tables([trial("c", {100: 1.5}), late], [])
+    assert "trial 1" not in format_tables([trial("c", {100: 1.5}), late], [])
 
 
 def test_servers_without_a_level_in_common_are_not_judged() -> None:
