@@ -69,6 +69,11 @@ static void realtime_message(ws_conn *ws, call *c, char *text, size_t n, int64_t
     const char *type = json_string(text, n, "type", &length), *audio;
     if (type == NULL)
         return;
+    if (length == 8 && memcmp(type, "realtime", 8) == 0) /* the session's own: a client may write the event's last */
+        for (const char *at = type; (at = strstr(at, "\"type\"")) != NULL; at++)
+            type = json_string(at, n - (size_t)(at - text), "type", &length);
+    if (type == NULL)
+        return;
     if (length == 25 && memcmp(type, "input_audio_buffer.append", 25) == 0) {
         if ((audio = json_string(text, n, "audio", &chars)) == NULL)
             return;

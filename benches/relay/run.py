@@ -144,9 +144,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, default=3, help="rounds of relay and bridge; medians are judged (3)"
     )
-    parser.add_argument(
-        "--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all)"
-    )
+    parser.add_argument("--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all)")
     parser.add_argument("--peer", choices=("haproxy", "c"), help="the relay (HAProxy where installed)")
     parser.add_argument("--relay-only", action="store_true", help="measure the relay alone")
     parser.add_argument(
