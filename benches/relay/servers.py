@@ -22,7 +22,17 @@ from pathlib import Path
 from benches.relay.toolchain import relay_program
 from benches.relay.webhook import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL
 
-__all__ = ["BRIDGE_PATH", "RELAY_PATH", "Server", "ServerError", "bridge", "haproxy_path", "relay", "spawn"]
+__all__ = [
+    "BRIDGE_PATH",
+    "PASSTHROUGH_COMMAND",
+    "RELAY_PATH",
+    "Server",
+    "ServerError",
+    "bridge",
+    "haproxy_path",
+    "relay",
+    "spawn",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE_PATH = "/audiocodes/webhook"
@@ -33,6 +43,10 @@ DEFAULT_BRIDGE = (
     f"{shlex.quote(sys.executable)} -m fastagent serve fastagent.examples.appointment:agent "
     "--host 127.0.0.1 --port {port}"
 )
+PASSTHROUGH_COMMAND = (
+    f"{shlex.quote(sys.executable)} -m benches.peers.fastapi_server --port {{port}} --model {{model_url}}"
+)
+"""FastAPI and ``websockets``, for Twilio's callers."""
 
 
 class ServerError(Exception):
