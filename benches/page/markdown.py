@@ -13,6 +13,9 @@ DISTURBED_PERCENT = 10.0
 """Of the server's core, used by others: from here on a figure bears a mark."""
 
 
+LOAD_HEADS = ("calls", "CPU ms/call-s", "core %", "up p50 / p99 ms", "down p50 / p99 ms")
+
+
 def page_of(findings: Findings, pictures: Collection[str]) -> str:
     """The page.
 
@@ -86,8 +89,8 @@ def _capacity(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Capacity",
             "",
-            f"More and more talking calls on one core, until p99 exceeds {GIVE_UP_MS:g} ms, audio is lost or a call "
-            "fails. Each level has a freshly started server.",
+            f"More and more talking calls on one core, until p99 exceeds {GIVE_UP_MS:g} ms, audio is lost "
+            "or a call fails. Each level has a freshly started server.",
             *_images(pictures, ("capacity-p99.svg", "capacity-core.svg", "capacity-memory.svg")),
             "",
             *_steps(findings.capacity),
@@ -112,10 +115,11 @@ def _peers(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Peers",
             "",
-            "The same Twilio calls and the same model through each server, each in an environment of its own "
-            "(`benches/peers/requirements/`), on one core, one process. What each is made of stands at the top of its "
-            "file in `benches/peers/`. Some gather audio before they pass it on or resample it: that is in their p50 "
-            "with ten calls already. CPU and memory are those of the most calls that the server carried.",
+            "The same Twilio calls and the same model through each server, one process on one core, the "
+            "peers in environments of their own (`benches/peers/requirements/`). What each is made of stands "
+            "at the top of its file in `benches/peers/`. Some gather audio before they pass it on, or resample it: "
+            "that is in their p50 with ten calls already. CPU and memory are those of the most calls that a "
+            "server carried.",
             *_images(pictures, ("peers-cpu.svg", "peers-p99.svg", "peers-memory.svg")),
             "",
             *held,
@@ -129,18 +133,13 @@ def _cost(one: Climb) -> tuple[str, str]:
     step = next((s for s in reversed(one.steps) if not s.failure), None)
     if step is None:
         return ("–", "–")
-    slope = step.kib_per_further_call
-    if slope is None and (before := next((s for s in one.steps if s.kib_per_further_call), None)):
-        slope = before.kib_per_further_call
+    slope = one.kib_per_further_call
     return (f"{step.cpu_ms_per_call_s:.2f} ms/s", "–" if slope is None else f"{slope:.0f} KiB")
 
 
 def _steps(climbs: Sequence[Climb]) -> list[str]:
     rows = [(one.title, *_step(step)) for one in climbs for step in one.steps]
-    table = _table(
-        ("server", "calls", "CPU ms/call-s", "core %", "up p50 / p99 ms", "down p50 / p99 ms", "RSS MiB", ""),
-        rows,
-    )
+    table = _table(("server", *LOAD_HEADS, "RSS MiB", ""), rows)
     marks = [step for one in climbs for step in one.steps]
     if any(step.others_percent > DISTURBED_PERCENT for step in marks):
         table += ["", f"* others used more than {DISTURBED_PERCENT:g} % of the server's core meanwhile."]
@@ -180,22 +179,12 @@ def _relay(findings: Findings, pictures: Collection[str]) -> str:
         for trial in findings.relay.trials
         for stage in (trial["stages"][max(trial["stages"], key=int)],)
     ]
-    heads = (
-        "format",
-        "server",
-        "calls",
-        "CPU ms/call-s",
-        "core %",
-        "up p50 / p99 ms",
-        "down p50 / p99 ms",
-        "lost or broken",
-    )
+    heads = ("format", "server", *LOAD_HEADS, "lost or broken")
     return "\n".join(
         [
             "## Beside a byte relay",
             "",
-            "The relay copies bytes and understands none; FastAgent does its work on the same messages. The bounds "
-            "are those of `benches/README.md`; the goal across the bars is the project's.",
+            "The relay copies bytes and understands none; FastAgent does its work on the same messages.",
             *_images(pictures, ("relay-cpu.svg",)),
             "",
             *_table(heads, rows),
@@ -208,14 +197,12 @@ def _kernels(findings: Findings, pictures: Collection[str]) -> str:
     rows = []
     for kernel in findings.kernels:
         goal = goals.get(kernel.subject)
-        peers = ", ".join(
-            f"{name} {_ns(ns)}" for name, ns in sorted(kernel.peers.items(), key=lambda item: item[1])
-        )
+        peers = ", ".join(f"{name} {_ns(ns)}" for name, ns in kernel.peers_ns.items())
         rows.append(
             (
                 kernel.subject,
                 kernel.unit,
-                _ns(kernel.median_ns),
+                _ns(kernel.ours_ns),
                 "" if kernel.goal_ns is None else f"≤ {_ns(kernel.goal_ns)}",
                 "" if goal is None else _verdict(goal),
                 peers,
@@ -238,12 +225,12 @@ def _how() -> str:
         [
             "## How it was measured",
             "",
-            "Callers and model are one C program on one core, the server is on the other; all of it is on loopback. "
-            "Each caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so every call "
-            "is at its busiest. Latency runs from just before the sender's system call to the kernel's stamp at the "
-            "receiver. CPU is the scheduler's clock of the server's process per second of one call. Memory is the "
-            f"slope of resident memory from {FEW_CALLS} calls to the level. `benches/README.md` tells the rest; "
-            "`results.json` holds every figure.",
+            "Callers and model are one C program on one core, the server is on the other, all on loopback. "
+            "Each caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so "
+            "every call is at its busiest. Latency runs from just before the sender's system call to the kernel's "
+            "stamp at the receiver. CPU is the scheduler's clock of the server's process per second of one "
+            f"call. Memory is the slope of resident memory from {FEW_CALLS} calls to the level. "
+            "`benches/README.md` tells the rest; `results.json` holds every figure.",
         ]
     )
 

@@ -1,4 +1,4 @@
-"""Pictures of the page, as SVG written by hand: bars with a goal across them, and lines over the number of calls.
+"""Pictures of the page, as SVG written by hand: bars with a goal across them, and lines over calls.
 
 The kernels' picture is `benches.picture`'s, which draws them beside their peers and wants matplotlib.
 """
@@ -9,13 +9,14 @@ from html import escape
 from math import ceil, floor, log10
 
 from benches.page.findings import Findings
-from benches.page.goals import CPU_RATIO_PASSTHROUGH, KIB_PER_FURTHER_CALL, P99_LIMIT_MS, cpu_ratios
+from benches.page.goals import CPU_RATIO_PASSTHROUGH, KIB_PER_FURTHER_CALL, P99_LIMIT_MS
 from benches.peers.climb import Climb, highest
+from benches.relay.report import CPU_RATIO_TRANSCODING
 
 __all__ = ["Bar", "Line", "bars", "lines", "pictures_of"]
 
 OURS = "#0b7285"
-GREYS = ("#868e96", "#adb5bd", "#ced4da", "#dee2e6")
+PEER = "#868e96"
 LINES = {
     "fastagent": OURS,
     "relay": "#495057",
@@ -60,7 +61,7 @@ def pictures_of(findings: Findings) -> dict[str, str]:
     """The pictures that these findings allow, by file name."""
     drawn: dict[str, str] = {}
     climbs = findings.peers
-    if calls := highest(climbs):
+    if calls := highest([one for one in climbs if one.has_carried]):
         at = {one.name: step for one in climbs if (step := one.step(calls)) is not None}
         titles = {one.name: one.title for one in climbs}
         drawn["peers-cpu.svg"] = bars(
@@ -97,14 +98,10 @@ def pictures_of(findings: Findings) -> dict[str, str]:
             limit=None,
         )
         slopes = [
-            Bar(
-                one.title,
-                slope,
-                one.name == "fastagent",
-                KIB_PER_FURTHER_CALL if one.name == "fastagent" else None,
-            )
+            Bar(one.title, slope, is_ours, KIB_PER_FURTHER_CALL if is_ours else None)
             for one in findings.capacity
-            if (slope := _last_slope(one)) is not None
+            for is_ours in (one.name == "fastagent",)
+            if (slope := one.kib_per_further_call) is not None
         ]
         if slopes:
             drawn["capacity-memory.svg"] = bars("Memory per further call", "KiB", slopes)
@@ -113,27 +110,18 @@ def pictures_of(findings: Findings) -> dict[str, str]:
             "CPU beside a byte relay",
             "×",
             [
-                Bar(media_format, ratio, is_ours=True, goal=CPU_RATIO_PASSTHROUGH if is_passthrough else 2.0)
-                for media_format, ratio, is_passthrough in _ratios(findings)
+                Bar(
+                    media_format,
+                    ratio,
+                    is_ours=True,
+                    goal=CPU_RATIO_PASSTHROUGH
+                    if needs_no_conversion(media_format)
+                    else CPU_RATIO_TRANSCODING,
+                )
+                for media_format, ratio in cpu_ratios(findings.relay.trials).items()
             ],
         )
     return drawn
-
-
-def _ratios(findings: Findings) -> list[tuple[str, float, bool]]:
-    from benches.relay.report import needs_no_conversion
-
-    assert findings.relay is not None
-    return [
-        (name, ratio, needs_no_conversion(name)) for name, ratio in cpu_ratios(findings.relay.trials).items()
-    ]
-
-
-def _last_slope(one: Climb) -> float | None:
-    return next(
-        (s.kib_per_further_call for s in reversed(one.steps) if s.kib_per_further_call and not s.failure),
-        None,
-    )
 
 
 def _latencies(title: str, climbs: Sequence[Climb], limit: float | None) -> str:
@@ -142,7 +130,7 @@ def _latencies(title: str, climbs: Sequence[Climb], limit: float | None) -> str:
         "ms",
         [
             Line(
-                f"{one.title}",
+                one.title,
                 LINES.get(one.name, OTHER_LINE),
                 tuple((s.calls, s.p99_ms) for s in one.steps if s.p99_ms > 0),
             )
@@ -161,21 +149,17 @@ def bars(title: str, unit: str, rows: Sequence[Bar]) -> str:
     parts = [*_frame(title, unit, height)]
     for number, bar in enumerate(rows):
         top = HEAD + ROW * number
-        colour = OURS if bar.is_ours else GREYS[0]
+        colour = OURS if bar.is_ours else PEER
         width = max(1.0, bar.value * scale)
         middle = top + BAR / 2 + 4
-        weight = " font-weight='600'" if bar.is_ours else ""
         parts += [
-            f"<text x='{LEFT - 10}' y='{middle:.0f}' text-anchor='end' font-size='13'{weight} fill='{INK}'>{escape(bar.label)}</text>",
+            _text(LEFT - 10, middle, bar.label, anchor="end", is_bold=bar.is_ours),
             f"<rect x='{LEFT}' y='{top}' width='{width:.1f}' height='{BAR}' rx='2' fill='{colour}'/>",
-            f"<text x='{LEFT + width + 7:.1f}' y='{middle:.0f}' font-size='13'{weight} fill='{INK}'>{_figure(bar.value)}</text>",
+            _text(LEFT + width + 7, middle, _figure(bar.value), is_bold=bar.is_ours),
         ]
         if bar.goal is not None:
             x = LEFT + bar.goal * scale
-            parts.append(
-                f"<line x1='{x:.1f}' x2='{x:.1f}' y1='{top - 4}' y2='{top + BAR + 4}' stroke='{GOAL}' stroke-width='3'>"
-                f"<title>goal {_figure(bar.goal)} {escape(unit)}</title></line>"
-            )
+            parts.append(_rule(x, top - 4, x, top + BAR + 4, GOAL, 3))
     if any(bar.goal is not None for bar in rows):
         parts.append(_legend_of_goal())
     return _svg(parts, height)
@@ -214,25 +198,21 @@ def lines(
     for tick in ticks:
         y = y_of(tick)
         parts += [
-            f"<line x1='{left}' x2='{right}' y1='{y:.1f}' y2='{y:.1f}' stroke='{GRID}'/>",
-            f"<text x='{left - 8}' y='{y + 4:.1f}' text-anchor='end' font-size='12' fill='{SOFT_INK}'>{_figure(tick)}</text>",
+            _rule(left, y, right, y, GRID, 1),
+            _text(left - 8, y + 4, _figure(tick), anchor="end", size=12, colour=SOFT_INK),
         ]
     shown = float("-inf")
     for count in calls:
         if x_of(count) - shown < 34:
             continue
         shown = x_of(count)
-        parts.append(
-            f"<text x='{shown:.1f}' y='{bottom + 18}' text-anchor='middle' font-size='12' fill='{SOFT_INK}'>{count}</text>"
-        )
-    parts.append(
-        f"<text x='{right}' y='{bottom + 36}' text-anchor='end' font-size='12' fill='{SOFT_INK}'>calls</text>"
-    )
+        parts.append(_text(shown, bottom + 18, str(count), anchor="middle", size=12, colour=SOFT_INK))
+    parts.append(_text(right, bottom + 36, "calls", anchor="end", size=12, colour=SOFT_INK))
     if limit is not None:
         y = y_of(limit)
         parts += [
-            f"<line x1='{left}' x2='{right}' y1='{y:.1f}' y2='{y:.1f}' stroke='{GOAL}' stroke-width='2' stroke-dasharray='6 4'/>",
-            f"<text x='{right}' y='{y - 6:.1f}' text-anchor='end' font-size='12' fill='{GOAL}'>goal {_figure(limit)} {escape(unit)}</text>",
+            _rule(left, y, right, y, GOAL, 2),
+            _text(right, y - 6, f"goal {_figure(limit)} {unit}", anchor="end", size=12, colour=GOAL),
         ]
     for number, line in enumerate(drawn):
         places = [(x_of(count), y_of(value)) for count, value in line.points]
@@ -242,7 +222,7 @@ def lines(
         x, y = left + 20 + 230 * (number % 3), bottom + FOOT + 10 + 20 * (number // 3)
         parts += [
             f"<rect x='{x}' y='{y - 9}' width='14' height='6' fill='{line.colour}'/>",
-            f"<text x='{x + 20}' y='{y}' font-size='13' fill='{INK}'>{escape(line.label)}</text>",
+            _text(x + 20, y, line.label),
         ]
     return _svg(parts, height)
 
@@ -256,17 +236,38 @@ def _frame(title: str, unit: str, height: int) -> list[str]:
 
 
 def _legend_of_goal() -> str:
+    return _rule(WIDTH - 70, 14, WIDTH - 70, 32, GOAL, 3) + _text(WIDTH - 62, 28, "goal", colour=SOFT_INK)
+
+
+def _rule(x1: float, y1: float, x2: float, y2: float, colour: str, width: int) -> str:
     return (
-        f"<line x1='{WIDTH - 70}' x2='{WIDTH - 70}' y1='14' y2='32' stroke='{GOAL}' stroke-width='3'/>"
-        f"<text x='{WIDTH - 62}' y='28' font-size='13' fill='{SOFT_INK}'>goal</text>"
+        f"<line x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}' "
+        f"stroke='{colour}' stroke-width='{width}'/>"
+    )
+
+
+def _text(
+    x: float,
+    y: float,
+    words: str,
+    *,
+    anchor: str = "start",
+    size: int = 13,
+    colour: str = INK,
+    is_bold: bool = False,
+) -> str:
+    weight = " font-weight='600'" if is_bold else ""
+    return (
+        f"<text x='{x:.1f}' y='{y:.1f}' text-anchor='{anchor}' font-size='{size}'{weight} fill='{colour}'>"
+        f"{escape(words)}</text>"
     )
 
 
 def _svg(parts: Sequence[str], height: int) -> str:
     body = "\n".join(parts)
     return (
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' width='{WIDTH}' height='{height}' "
-        f"{FONT}>\n{body}\n</svg>\n"
+        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH} {height}' "
+        f"width='{WIDTH}' height='{height}' {FONT}>\n{body}\n</svg>\n"
     )
 
 

@@ -1,8 +1,8 @@
 """An OpenAI Agents SDK server for Twilio calls, as the SDK's Twilio example bridges one.
 
-``python agents_server.py --port N --model ws://...``, in the environment that `benches.peers.build` makes. µ-law
-on both sides, pieces of 50 ms in both directions with a look every 50 ms for what has waited too long, and a mark
-after each piece for the SDK's playback tracker. Printing, tools and guardrails are left out.
+``python agents_server.py --port N --model ws://...``, in the environment that `benches.peers.build` makes.
+µ-law on both sides, pieces of 50 ms in both directions with a look every 50 ms for what has waited too long,
+and a mark after each piece for the SDK's playback tracker. Printing, tools and guardrails are left out.
 """
 
 import argparse

@@ -1,8 +1,8 @@
 """Makes an environment for each peer: ``python -m benches.peers.build [NAME ...]``.
 
 Every peer gets a virtual environment of its own under ``build/peers/`` with the versions that
-``benches/peers/requirements/NAME.txt`` names, and never meets ours. One that is there and fits its list is left as
-it is.
+``benches/peers/requirements/NAME.txt`` names, and never meets ours. One that is there and fits its list is
+left as it is.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """More and more calls through one server, until it no longer carries them.
 
-Each level is a trial of its own with a freshly started server (`benches.relay.trial`), the same for FastAgent, the
-byte relay and every peer: ten calls first, for the memory slope, then the level.
+Each level is a trial of its own with a freshly started server (`benches.relay.trial`), the same for
+FastAgent, the byte relay and every peer: ten calls first, for the memory slope, then the level.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ FEW_SECONDS = 1.0
 GIVE_UP_MS = 500.0
 """A p99 beyond this, either way: there is no conversation any more, and the climb ends."""
 LOST_LIMIT_PERCENT = 2.0
-"""Audio that may be missing at the end of a step. What a resampler keeps back at the end of an utterance is less."""
+"""Audio that may be missing at the end of a step: more than a resampler keeps back after each utterance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +71,17 @@ class Climb:
     def step(self, calls: int) -> Step | None:
         """The step of that many calls, if it was carried."""
         return next((s for s in self.steps if s.calls == calls and not s.failure), None)
+
+    @property
+    def has_carried(self) -> bool:
+        """Whether any step did not fail."""
+        return any(not step.failure for step in self.steps)
+
+    @property
+    def kib_per_further_call(self) -> float | None:
+        """Memory slope at the most calls that it carried; ``None`` when there is none."""
+        found = (s.kib_per_further_call for s in reversed(self.steps) if not s.failure)
+        return next((slope for slope in found if slope is not None), None)
 
     def as_json(self) -> dict[str, Any]:
         return asdict(self)

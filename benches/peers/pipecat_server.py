@@ -1,8 +1,8 @@
 """A Pipecat server for Twilio calls and a Realtime model, as Pipecat's own guides compose one.
 
-``python pipecat_server.py --port N --model ws://...``, in the environment that `benches.peers.build` makes. One
-pipeline a call: Twilio's serializer on a FastAPI WebSocket, the OpenAI Realtime service, the pair of context
-aggregators. The model detects turns; there is no detector, recorder, tool or observer of ours in it.
+``python pipecat_server.py --port N --model ws://...``, in the environment that `benches.peers.build` makes. A
+pipeline for each call: Twilio's serializer on a FastAPI WebSocket, the OpenAI Realtime service, the pair of
+context aggregators. The model detects turns; there is no detector, recorder, tool or observer of ours in it.
 """
 
 import argparse

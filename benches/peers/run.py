@@ -6,6 +6,7 @@ All take the same Twilio calls (`benches.relay`), one server at a time, on one c
 import argparse
 import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -19,7 +20,7 @@ from benches.relay.toolchain import BuildError
 from benches.relay.trial import TWILIO_FORMAT, Cores, Load, StartServer
 from fastagent import __version__
 
-__all__ = ["Entrant", "cores", "entrants", "main", "measure"]
+__all__ = ["Entrant", "cores", "entrants", "main", "measure", "relay_version"]
 
 GAP_MS = 700
 """Pause between the model's utterances: room for what a server plays later than it hears it."""
@@ -88,6 +89,15 @@ def ours_and_relay() -> tuple[Entrant, Entrant]:
     )
 
 
+def relay_version() -> str:
+    """The byte relay by name and version."""
+    program = haproxy_path()
+    if program is None:
+        return "C relay of this bench"
+    answer = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=10, check=False)
+    return " ".join(["HAProxy", *answer.stdout.split()[2:3]])
+
+
 def cores() -> Cores:
     """A core for the server and one for the swarm; with a single one the scheduler decides."""
     allowed = sorted(os.sched_getaffinity(0))
@@ -109,6 +119,9 @@ def measure(
     """
     where = cores()
 
+    def start_of(entrant: Entrant) -> Callable[[Load], StartServer]:
+        return lambda load: entrant.start(load, where.server)
+
     def told_of(entrant: Entrant) -> Callable[[Step], None]:
         return lambda step: print(_line(entrant, step), file=sys.stderr, flush=True)
 
@@ -120,7 +133,7 @@ def measure(
             climb(
                 levels_of(one),
                 one.load,
-                lambda load, one=one: one.start(load, where.server),
+                start_of(one),
                 where,
                 seconds=seconds,
                 told=told_of(one),
@@ -135,7 +148,8 @@ def _line(entrant: Entrant, step: Step) -> str:
         return f"{entrant.title}, {step.calls} calls: {step.failure}"
     return (
         f"{entrant.title}, {step.calls} calls: {step.cpu_ms_per_call_s:.2f} ms/call-s, "
-        f"p50 {step.up_p50_ms:.2f}/{step.down_p50_ms:.2f} ms, p99 {step.up_p99_ms:.2f}/{step.down_p99_ms:.2f} ms, "
+        f"p50 {step.up_p50_ms:.2f}/{step.down_p50_ms:.2f} ms, "
+        f"p99 {step.up_p99_ms:.2f}/{step.down_p99_ms:.2f} ms, "
         f"core {step.core_percent:.0f} %, others {step.others_percent:.0f} %, lost {step.lost_percent:.2f} %"
     )
 
