@@ -13,6 +13,18 @@ DISTURBED_PERCENT = 10.0
 """Of the server's core, used by others: from here on a figure bears a mark."""
 
 
+PEERS = """\
+The same Twilio calls and the same model through each server, one process on one core, the peers in
+environments of their own (`benches/peers/requirements/`). What each is made of stands at the top of its
+file in `benches/peers/`. Some gather audio before they pass it on, or resample it: that is in their p50
+with ten calls already. CPU and memory are those of the most calls that a server carried."""
+HOW = f"""\
+Callers and model are one C program on one core, the server is on the other, all on loopback. Each
+caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so every call is at
+its busiest. Latency runs from just before the sender's system call to the kernel's stamp at the
+receiver. CPU is the scheduler's clock of the server's process per second of one call. Memory is the
+slope of resident memory from {FEW_CALLS} calls to the level. `benches/README.md` tells the rest;
+`results.json` holds every figure."""
 LOAD_HEADS = ("calls", "CPU ms/call-s", "core %", "up p50 / p99 ms", "down p50 / p99 ms")
 
 
@@ -115,11 +127,7 @@ def _peers(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Peers",
             "",
-            "The same Twilio calls and the same model through each server, one process on one core, the "
-            "peers in environments of their own (`benches/peers/requirements/`). What each is made of stands "
-            "at the top of its file in `benches/peers/`. Some gather audio before they pass it on, or resample it: "
-            "that is in their p50 with ten calls already. CPU and memory are those of the most calls that a "
-            "server carried.",
+            PEERS,
             *_images(pictures, ("peers-cpu.svg", "peers-p99.svg", "peers-memory.svg")),
             "",
             *held,
@@ -225,12 +233,7 @@ def _how() -> str:
         [
             "## How it was measured",
             "",
-            "Callers and model are one C program on one core, the server is on the other, all on loopback. "
-            "Each caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so "
-            "every call is at its busiest. Latency runs from just before the sender's system call to the kernel's "
-            "stamp at the receiver. CPU is the scheduler's clock of the server's process per second of one "
-            f"call. Memory is the slope of resident memory from {FEW_CALLS} calls to the level. "
-            "`benches/README.md` tells the rest; `results.json` holds every figure.",
+            HOW,
         ]
     )
 

@@ -54,7 +54,7 @@ QUICK = Pace(
         *("--repeats", "1", "--seconds", "4", "--calls", "200", "--passthrough-calls", "0"),
         *("--formats", "twilio/mulaw"),
     ),
-    relay_limit_s=180.0,
+    relay_limit_s=240.0,
     capacity_levels=(200, 400, 600, 1000),
     capacity_seconds=2.0,
     peer_levels=(10, 20, 50),

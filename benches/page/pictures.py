@@ -9,9 +9,9 @@ from html import escape
 from math import ceil, floor, log10
 
 from benches.page.findings import Findings
-from benches.page.goals import CPU_RATIO_PASSTHROUGH, KIB_PER_FURTHER_CALL, P99_LIMIT_MS
+from benches.page.goals import CPU_RATIO_PASSTHROUGH, KIB_PER_FURTHER_CALL, P99_LIMIT_MS, cpu_ratios
 from benches.peers.climb import Climb, highest
-from benches.relay.report import CPU_RATIO_TRANSCODING
+from benches.relay.report import CPU_RATIO_TRANSCODING, needs_no_conversion
 
 __all__ = ["Bar", "Line", "bars", "lines", "pictures_of"]
 

@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from benches.baseline import Figures, Subject
+from benches.baseline import FRAME, Figures, Subject
 from benches.page.findings import Findings
 from benches.page.markdown import page_of
 from benches.page.pictures import pictures_of
@@ -22,7 +22,8 @@ def write_page(findings: Findings, folder: Path) -> Path:
     for name, picture in drawn.items():
         (folder / name).write_text(picture)
     names = set(drawn)
-    if importlib.util.find_spec("matplotlib") is not None:
+    has_frames = any(kernel.unit == FRAME for kernel in findings.kernels)
+    if has_frames and importlib.util.find_spec("matplotlib") is not None:
         names |= _draw_kernels(findings, folder)
     page = folder / PAGE
     page.write_text(page_of(findings, names))
@@ -31,7 +32,7 @@ def write_page(findings: Findings, folder: Path) -> Path:
 
 def _draw_kernels(findings: Findings, folder: Path) -> set[str]:
     """The kernels' picture, as PNG and SVG; gives the names of the files."""
-    from benches.picture import draw, panels  # wants matplotlib
+    from benches.picture import draw  # wants matplotlib
 
     subjects = {
         kernel.subject: Subject(
@@ -41,4 +42,4 @@ def _draw_kernels(findings: Findings, folder: Path) -> set[str]:
         )
         for kernel in findings.kernels
     }
-    return {path.name for path in draw(subjects, folder / "kernels")} if panels(subjects, {}) else set()
+    return {path.name for path in draw(subjects, folder / "kernels")}
