@@ -65,7 +65,7 @@ def findings() -> Findings:
         machine=Machine("Some Processor", "some-processor-cpython-3.11", 2, "6.1", "3.11.7", "HAProxy 3.0"),
         took_s=1200.0,
         kernels=[
-            Kernel("g711 encode", "block", 90, {"fastagent": 60, "numpy": 800}, {"fastagent": 62, "numpy": 810}),
+            Kernel("encode", "block", 90, {"fastagent": 60, "numpy": 800}, {"fastagent": 62, "numpy": 810}),
             Kernel("pump carry", "message", 100, {"fastagent": 140}, {"fastagent": 150}),
         ],
         relay=RelayFindings([verdict], [trial("relay", 1.0), trial("bridge", 1.2)]),
