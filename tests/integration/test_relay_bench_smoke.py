@@ -56,7 +56,7 @@ def test_all_audio_of_five_calls_comes_through_a_relay_unchanged(tmp_path: Path)
 
 
 def test_a_chunk_that_never_left_is_reported_as_lost(tmp_path: Path) -> None:
-    status, trial = run_relay(tmp_path / "report.json", "--formats", "raw/lpcm16_24", "--forget-every", "40")
+    status, trial = run_relay(tmp_path / "report.json", "--formats", "twilio/mulaw", "--forget-every", "40")
 
     assert status == 1
     assert trial["end"]["up_lost_ms"] >= CALLS * 20
