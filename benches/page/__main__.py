@@ -59,8 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     else:
         signal.signal(signal.SIGTERM, _leave)
         parts = PARTS if not options.what or "all" in options.what else tuple(dict.fromkeys(options.what))
-        findings = _measured(parts, options.quick)
+        findings = _begun(parts, options.quick)
     folder = options.out or RESULTS / findings.folder_name
+    if options.stored is None:
+        _measure(parts, findings, folder)
     page = write_page(findings, folder)
     goals = goals_of(findings)
     for goal in goals:
@@ -70,10 +72,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if options.strict and any(goal.is_met is False for goal in goals) else 0
 
 
-def _measured(parts: Sequence[str], is_quick: bool) -> Findings:
+def _begun(parts: Sequence[str], is_quick: bool) -> Findings:
     commit, is_dirty = commit_of()
     words = ["fastagent bench", *([] if tuple(parts) == PARTS else parts), *(["--quick"] if is_quick else [])]
-    findings = Findings(
+    return Findings(
         date=datetime.now(UTC).date().isoformat(),
         commit=commit,
         is_dirty=is_dirty,
@@ -81,12 +83,16 @@ def _measured(parts: Sequence[str], is_quick: bool) -> Findings:
         machine=this_machine(relay_version()),
         is_quick=is_quick,
     )
+
+
+def _measure(parts: Sequence[str], findings: Findings, folder: Path) -> None:
+    """Measure part after part; the page of those that are done is there if a later one is interrupted."""
     started_s = time.monotonic()
     for part in parts:
         print(f"{part} ...", file=sys.stderr, flush=True)
         measure_part(part, findings)
-    findings.took_s = round(time.monotonic() - started_s, 1)
-    return findings
+        findings.took_s = round(time.monotonic() - started_s, 1)
+        write_page(findings, folder)
 
 
 def _leave(signal_number: int, _frame: FrameType | None) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Sequence
 
 from benches.page.findings import Findings
 from benches.page.goals import PEER_P99_LIMITS_MS, Goal, goals_of, kernel_goals_of
-from benches.peers.climb import FEW_CALLS, GIVE_UP_MS, Climb, Step
+from benches.peers.climb import BASES, GIVE_UP_MS, Climb, Step
 from benches.relay.trial import SWARM_LIMIT_PERCENT
 
 __all__ = ["page_of"]
@@ -23,8 +23,8 @@ Callers and model are one C program on one core, the server is on the other, all
 caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so every call is at
 its busiest. Latency runs from just before the sender's system call to the kernel's stamp at the
 receiver. CPU is the scheduler's clock of the server's process per second of one call. Memory is the
-slope of resident memory from {FEW_CALLS} calls to the level. `benches/README.md` tells the rest;
-`results.json` holds every figure."""
+slope of resident memory from {" or ".join(map(str, BASES))} calls to the level. `benches/README.md` tells
+the rest; `results.json` holds every figure."""
 LOAD_HEADS = ("calls", "CPU ms/call-s", "core %", "up p50 / p99 ms", "down p50 / p99 ms")
 
 

@@ -42,7 +42,7 @@ FULL = Pace(
     kernel_runs=1,
     relay_arguments=("--repeats", "1", "--seconds", "10", "--passthrough-calls", "0"),
     relay_limit_s=900.0,
-    capacity_levels=(100, 200, 300, 400, 500, 600, 700, 800, 900, 1000),
+    capacity_levels=(100, 200, 300, 400, 500, 600, 800, 1000),
     capacity_seconds=8.0,
     peer_levels=None,
     peer_seconds=6.0,
@@ -55,9 +55,9 @@ QUICK = Pace(
         *("--formats", "twilio/mulaw"),
     ),
     relay_limit_s=240.0,
-    capacity_levels=(200, 400, 600, 1000),
+    capacity_levels=(200, 500, 1000),
     capacity_seconds=2.0,
-    peer_levels=(10, 20, 50),
+    peer_levels=(10, 20, 60),
     peer_seconds=2.0,
 )
 

@@ -1,7 +1,7 @@
 """More and more calls through one server, until it no longer carries them.
 
 Each level is a trial of its own with a freshly started server (`benches.relay.trial`), the same for
-FastAgent, the byte relay and every peer: ten calls first, for the memory slope, then the level.
+FastAgent, the byte relay and every peer: fewer calls first, for the memory slope, then the level.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,8 +12,12 @@ from benches.relay.trial import Cores, Load, StartServer, Trial, TrialError, run
 
 __all__ = ["Climb", "Step", "climb", "highest"]
 
-FEW_CALLS = 10
-FEW_SECONDS = 1.0
+BASES = (10, 50)
+"""Calls from which on memory is taken to grow by calls alone; the greater one below a level is its base."""
+BASE_SECONDS = 1.0
+RUNG_CALLS = 200
+"""Calls opened at a stretch: between a webhook and its stream lies a second in life, not a minute."""
+RUNG_SECONDS = 0.1
 GIVE_UP_MS = 500.0
 """A p99 beyond this, either way: there is no conversation any more, and the climb ends."""
 LOST_LIMIT_PERCENT = 2.0
@@ -116,8 +120,7 @@ def climb(
     """
     steps: list[Step] = []
     for calls in levels:
-        stages = ((FEW_CALLS, FEW_SECONDS), (calls, seconds)) if calls > FEW_CALLS else ((calls, seconds),)
-        load = load_of(stages)
+        load = load_of(_stages(calls, seconds))
         try:
             step = _step(run_trial(load, start_for(load), cores), calls, seconds)
         except TrialError as error:
@@ -129,8 +132,30 @@ def climb(
     return tuple(steps)
 
 
+def _stages(calls: int, seconds: float) -> tuple[tuple[int, float], ...]:
+    base = _base(calls)
+    if base is None:
+        return ((calls, seconds),)
+    rungs = tuple((rung, RUNG_SECONDS) for rung in range(base + RUNG_CALLS, calls, RUNG_CALLS))
+    return ((base, BASE_SECONDS), *rungs, (calls, seconds))
+
+
+def _base(calls: int) -> int | None:
+    return max((base for base in BASES if base < calls), default=None)
+
+
+def _slope(trial: Trial, calls: int) -> float | None:
+    base = _base(calls)
+    if base is None:
+        return None
+    return (trial.stages[calls].rss_kib - trial.stages[base].rss_kib) / (calls - base)
+
+
 def _step(trial: Trial, calls: int, seconds: float) -> Step:
-    stage, end = trial.stages[calls], trial.end
+    end = trial.end
+    if calls not in trial.stages:  # the swarm stops opening calls when too many fail
+        return Step(calls, seconds, failure=f"{end['failed']} calls failed: {end['first_failure']}")
+    stage = trial.stages[calls]
     sent_ms = 20.0 * end["up_chunks"] + 100.0 * end["down_chunks"]
     lost_percent = 100 * (end["up_lost_ms"] + end["down_lost_ms"]) / max(sent_ms, 1.0)
     figures = Step(
@@ -144,7 +169,7 @@ def _step(trial: Trial, calls: int, seconds: float) -> Step:
         up_p99_ms=stage.up["p99_us"] / 1e3,
         down_p50_ms=stage.down["p50_us"] / 1e3,
         down_p99_ms=stage.down["p99_us"] / 1e3,
-        kib_per_further_call=trial.kib_per_further_call,
+        kib_per_further_call=_slope(trial, calls),
         rss_mib=stage.rss_kib / 1024,
         lost_percent=lost_percent,
     )

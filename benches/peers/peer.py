@@ -49,7 +49,7 @@ class Peer:
 PEERS = (
     Peer("fastapi", "FastAPI pass-through", "fastapi", HERE / "fastapi_server.py", (10, 25, 50, 100, 200)),
     Peer("agents", "OpenAI Agents SDK", "openai-agents", HERE / "agents_server.py", (10, 25, 50, 100, 200)),
-    Peer("pipecat", "Pipecat", "pipecat-ai", HERE / "pipecat_server.py", (10, 15, 20, 25, 50)),
+    Peer("pipecat", "Pipecat", "pipecat-ai", HERE / "pipecat_server.py", (10, 15, 20, 25, 30)),
 )
 
 
