@@ -101,7 +101,7 @@ def _capacity(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Capacity",
             "",
-            f"More and more talking calls on one core, until p99 exceeds {GIVE_UP_MS:g} ms, audio is lost "
+            f"More and more talking calls on one core, until p99 exceeds {GIVE_UP_MS:g} ms, too much audio is lost "
             "or a call fails. Each level has a freshly started server.",
             *_images(pictures, ("capacity-p99.svg", "capacity-core.svg", "capacity-memory.svg")),
             "",
@@ -249,8 +249,13 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
     return [
         f"| {' | '.join(heads)} |",
         "|" + "---|" * len(heads),
-        *(f"| {' | '.join(cell.replace('|', '∣') for cell in row)} |" for row in rows),
+        *(f"| {' | '.join(_cell(cell) for cell in row)} |" for row in rows),
     ]
+
+
+def _cell(words: str) -> str:
+    """Words that end no cell and open no tag."""
+    return words.replace("|", "∣").replace("<", "&lt;")
 
 
 def _ms(value: float) -> str:

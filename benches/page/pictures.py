@@ -27,6 +27,7 @@ LINES = {
 OTHER_LINE = "#868e96"
 GOAL, INK, SOFT_INK, GRID = "#f08c00", "#212529", "#6c757d", "#eceff2"
 FONT = "font-family='system-ui,-apple-system,Segoe UI,Helvetica,Arial,sans-serif'"
+TICKS_MAX = 6
 WIDTH = 760
 LEFT = 210
 RIGHT = 90
@@ -182,10 +183,9 @@ def lines(
         high = max(high, low + 1)
         ticks = [10.0**power for power in range(low, high + 1)]
     else:
-        low, high, ticks = 0, 1, []
-        step = 10 ** floor(log10(max(values))) / 2
-        while step * (len(ticks) - 1) < max(values):
-            ticks.append(step * len(ticks))
+        low, high = 0, 1
+        step = _tick_step(max(values))
+        ticks = [step * number for number in range(ceil(max(values) / step) + 1)]
 
     def y_of(value: float) -> float:
         share = (log10(value) - low) / (high - low) if is_logarithmic else value / ticks[-1]
@@ -225,6 +225,12 @@ def lines(
             _text(x + 20, y, line.label),
         ]
     return _svg(parts, height)
+
+
+def _tick_step(most: float) -> float:
+    """The least round number that reaches ``most`` in `TICKS_MAX` steps."""
+    decade = 10.0 ** floor(log10(most / TICKS_MAX))
+    return next(decade * factor for factor in (1, 2, 5, 10) if decade * factor * TICKS_MAX >= most)
 
 
 def _frame(title: str, unit: str, height: int) -> list[str]:

@@ -139,7 +139,7 @@ def test_how_many_calls_a_peer_held_within_each_limit(stored, tmp_path) -> None:
 
     assert "| FastAPI pass-through 1.0 | 10 | 50 | 50 | 5.50 ms/s | 300 KiB |" in text
     assert "| Pipecat 1.0 | none | none | 10 | 30.00 ms/s | – |" in text
-    assert "3 calls failed: <model> & more" in text
+    assert "3 calls failed: &lt;model> & more" in text
 
 
 def test_what_was_not_run_is_a_goal_not_measured_and_misses_are_an_exit_code(findings, tmp_path) -> None:
