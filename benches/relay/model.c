@@ -4,6 +4,8 @@
 
 #include "calls.h"
 
+#define LONG_PAUSE_CHUNKS 5 /* 500 ms: nobody whose callers still talk with him is that far behind */
+
 enum { ROLE_REALTIME, ROLE_RELAY };
 
 static void reply(ws_conn *ws, const char *text, int n) { ws_send_text(ws, text, (size_t)n); }
@@ -69,6 +71,11 @@ static void realtime_message(ws_conn *ws, call *c, char *text, size_t n, int64_t
     const char *type = json_string(text, n, "type", &length), *audio;
     if (type == NULL)
         return;
+    if (length == 8 && memcmp(type, "realtime", 8) == 0) /* the session's own: a client may write the event's last */
+        for (const char *at = type; (at = strstr(at, "\"type\"")) != NULL; at++)
+            type = json_string(at, n - (size_t)(at - text), "type", &length);
+    if (type == NULL)
+        return;
     if (length == 25 && memcmp(type, "input_audio_buffer.append", 25) == 0) {
         if ((audio = json_string(text, n, "audio", &chars)) == NULL)
             return;
@@ -131,8 +138,11 @@ static void begin_utterance(call *c)
     unsigned u = c->utterances_begun;
     c->is_in_utterance = true;
     /* A carrier without play streams does not tell where an utterance begins. What came beyond the last one, once
-     * all of it had come, is a converter's tail. */
-    if (the_plan.carrier == &twilio && c->down.position_bytes > c->down.sent * c->down.chunk_bytes)
+     * all of it had come, is a converter's tail; what is still missing after a long pause is lost. */
+    uint64_t due_bytes = c->down.sent * c->down.chunk_bytes;
+    if (the_plan.carrier == &twilio &&
+        (c->down.position_bytes > due_bytes ||
+         (c->down.position_bytes < due_bytes && the_plan.gap_chunks >= LONG_PAUSE_CHUNKS)))
         track_align(&c->down, c->down.sent);
     c->utterance_start[u % UTTERANCE_RING] = c->down.sent;
     c->utterances_begun++;

@@ -1,6 +1,7 @@
 """One trial: a server, N calls through it, and what both cost."""
 
 import json
+import signal
 import subprocess
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -251,6 +252,8 @@ def _next_event(swarm: "subprocess.Popen[str]", server: Server | None = None) ->
     line = swarm.stdout.readline()
     if not line:  # it limits its own time, so this always comes
         words = "" if server is None else f"; the server's last words:\n{server.last_words()}"
-        raise TrialError(f"the swarm ended with {swarm.wait()} before its report{words}")
+        status = swarm.wait()
+        ended = "ran out of time" if status == -signal.SIGALRM else f"ended with {status}"
+        raise TrialError(f"the swarm {ended} before its report{words}")
     event: dict[str, Any] = json.loads(line)
     return event

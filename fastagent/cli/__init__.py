@@ -9,6 +9,7 @@ from typing import Any
 
 from fastagent import __version__
 from fastagent.cli import (
+    bench,
     call,
     demo,
     dial,
@@ -28,7 +29,7 @@ from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, dial, play, top, local, recordings, replay, mcp, verify, graph, explore, new)
+VERBS = (serve, demo, call, dial, play, top, local, recordings, replay, mcp, verify, graph, explore, new, bench)
 
 EPILOG = """\
 examples:
@@ -47,6 +48,7 @@ examples:
   fastagent graph MODULE:AGENT --format svg             draw them
   fastagent explore MODULE:AGENT                        make up calls until one breaks a promise
   fastagent new front_desk                              an agent of one's own, with its test
+  fastagent bench --quick                               measure a checkout beside its peers
 
 Every verb has its own --help with examples.
 """
