@@ -185,7 +185,11 @@ class ProfileReport:
 
     def svg(self) -> str | None:
         """The flame graph; None without stacks."""
-        return None if self.stacks is None else draw_flame(self.stacks, self.title)
+        stacks = self.stacks
+        if stacks is None:
+            return None
+        title = f"{self.subject}: {stacks.samples} samples by {stacks.sampler} in {stacks.seconds:g} s"
+        return draw_flame(stacks, title)
 
     def html(self) -> str:
         """One page that needs nothing else."""

@@ -220,7 +220,7 @@ def _fold(stacks: Iterable[tuple[Sequence[str], int]]) -> tuple[dict[tuple[str, 
     folded = Counter[tuple[str, ...]]()
     waiting = 0
     for frames, n in stacks:
-        names = [name for name in map(_short, frames) if name][:FRAMES_MAX]
+        names = list(_distinct(map(_short, frames)))[:FRAMES_MAX]
         if any(WAITING.match(name) for name in names[-WAITING_DEPTH:]) and not any(
             group_of(name) is Group.KERNEL for name in names[-1:]
         ):
@@ -230,7 +230,18 @@ def _fold(stacks: Iterable[tuple[Sequence[str], int]]) -> tuple[dict[tuple[str, 
     return dict(folded), waiting
 
 
+def _distinct(names: Iterable[str]) -> Iterator[str]:
+    """Names without those that say nothing, and once where a function stands in itself: inlined parts."""
+    last = ""
+    for name in names:
+        if name and name != last:
+            yield name
+            last = name
+
+
 _FRAME = re.compile(r"(.*) \((.*)\)$")
+_INLINED = ("object.h", "refcount.h")
+"""Counting references, wherever it is done: what comes above is not called by it."""
 
 
 def _short(frame: str) -> str:
@@ -244,11 +255,15 @@ def _short(frame: str) -> str:
     path, colon, line = place.rpartition(":")
     if not colon or not line.isdigit():
         path, colon, line = place, "", ""
+    if path in _INLINED:
+        return ""
     if ".cpython-" in path:
         path = path.partition(".cpython-")[0]
-        path = "/".join(path.split("/")[-3:]) if "fastagent/" in path else path.rpartition("/")[2]
+        path = "/".join(path.split("/")[-3 if "fastagent/" in path else -2 :])
     elif path.startswith("/"):
         path = path.rpartition("/")[2]
+    if path.endswith((".c", ".h", ".pyx")):
+        colon = line = ""  # of the instruction, not of the function: would tell one function as many
     return f"{_demangled(name)} ({path}{colon}{line})".replace(";", ":")
 
 
@@ -280,10 +295,10 @@ def group_of(frame: str) -> Group:
         return Group.FASTAGENT
     if "fastagent/" in place:
         return Group.FASTAGENT_PYTHON if ".py" in place and ".pyx" not in place else Group.FASTAGENT
-    if place.startswith(("picows", "aiofastnet")):
+    if place.startswith(("picows/", "aiofastnet/")):
         return Group.PICOWS
     if re.match(
-        r"(loop\b|loop\.c|uv|linux\.c|stream\.c|core\.c|timer\.c|epoll\.c)", place
+        r"(uvloop/|loop\.c|uv|linux\.c|stream\.c|core\.c|timer\.c|epoll\.c)", place
     ) or name.startswith("uv"):
         return Group.LOOP
     if place.startswith("libpython") or re.search(r"\.(c|h)(:|$)", place):

@@ -64,9 +64,17 @@ def test_perf_is_read():
             "__send (libc.so.6)",
             "__sys_sendto ([kernel.kallsyms])",
         ),
-        ("picows.WSProtocol.buffer_updated (picows)",),
+        ("picows.WSProtocol.buffer_updated (picows/picows)",),
     }
     assert Stacks(Sampler.PERF, 199, 1.0, folded, 0).groups == {Group.KERNEL: 1, Group.PICOWS: 1}
+
+
+def test_a_function_is_one_frame_wherever_it_stands():
+    lines = [
+        "a (x.py:1);uv_run (core.c:464);Py_DECREF (object.h:537);uv_run (core.c:480);f (loop.c:9) 1",
+        "a (x.py:1);uv_run (core.c:11);f (loop.c:12) 2",
+    ]
+    assert fold_py_spy(lines)[0] == {("a (x.py:1)", "uv_run (core.c)", "f (loop.c)"): 3}
 
 
 @pytest.mark.parametrize(
@@ -75,7 +83,8 @@ def test_perf_is_read():
         ("f (fastagent/call/call.py:1)", Group.FASTAGENT_PYTHON),
         ("f (fastagent/_native/pump)", Group.FASTAGENT),
         ("f (convert.c:100)", Group.FASTAGENT),
-        ("f (picows)", Group.PICOWS),
+        ("f (picows/picows)", Group.PICOWS),
+        ("f (uvloop/loop)", Group.LOOP),
         ("uv_run (core.c:1)", Group.LOOP),
         ("f (json/decoder.py:1)", Group.PYTHON),
         ("_PyEval (libpython3.11.so.1.0)", Group.INTERPRETER),
