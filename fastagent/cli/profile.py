@@ -13,6 +13,7 @@ from typing import Any
 from fastagent.errors import ConfigurationError, SystemToolError
 from fastagent.profile.asking import ServerAddress, measure_server
 from fastagent.profile.load import LoadLimits, loaded, talking_model
+from fastagent.profile.reading import DEFAULT_EVERY, DURATION_MAX_S, EVERY_MAX
 from fastagent.profile.report import ProfileReport
 from fastagent.profile.stacks import Sampler, sample_stacks
 from fastagent.profile.syscalls import count_system_calls
@@ -35,10 +36,8 @@ and left out. A server with tokens wants an admin's. docs/profiling.md shows how
 DEFAULT_URL = "http://127.0.0.1:8000"
 TOKEN_VARIABLE = "FASTAGENT_TOKEN"
 DEFAULT_SECONDS = 10.0
-SECONDS_MIN, SECONDS_MAX = 0.1, 120.0
+SECONDS_MIN = 0.1
 SYSTEM_CALLS_SECONDS = 3.0
-DEFAULT_EVERY = 16
-EVERY_MAX = 1_000_000
 CALLS_MAX = 2000
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
@@ -101,8 +100,8 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 def _seconds(text: str) -> float:
     value = float(text)
-    if not SECONDS_MIN <= value <= SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"expected {SECONDS_MIN:g} to {SECONDS_MAX:g}")
+    if not SECONDS_MIN <= value <= DURATION_MAX_S:
+        raise argparse.ArgumentTypeError(f"expected {SECONDS_MIN:g} to {DURATION_MAX_S}")
     return value
 
 

@@ -5,6 +5,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 __all__ = [
+    "DEFAULT_EVERY",
+    "DURATION_MAX_S",
+    "EVERY_MAX",
     "Begun",
     "GcReading",
     "LoopReading",
@@ -15,6 +18,12 @@ __all__ = [
     "StagesReading",
     "WayReading",
 ]
+
+
+DEFAULT_EVERY = 16
+"""One frame in so many is timed."""
+EVERY_MAX = 1_000_000
+DURATION_MAX_S = 120
 
 
 class _Reading(BaseModel):
@@ -38,7 +47,7 @@ class StageReading(_Reading):
     mean_ns: float
     """What reading the clock took is taken off."""
     p50_ns: float
-    """Upper bounds: the true quantile lies within a factor of two below."""
+    """Quantiles are estimated within a power of two; the clock's own reading is in them."""
     p99_ns: float
 
 

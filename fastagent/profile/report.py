@@ -15,6 +15,8 @@ __all__ = ["ProfileReport"]
 
 HOTTEST = 12
 SYSTEM_CALLS_SHOWN = 8
+DISTURBED_PER_S = 20
+"""Forced switches from which on means are told to be doubtful."""
 WAYS = {
     "uplink": "uplink: caller audio to the model",
     "downlink": "downlink: model audio to the caller, or into its queue",
@@ -62,8 +64,8 @@ class ProfileReport:
         yield self.title
         stages = self.reading.stages
         yield (
-            f"stages: one frame in {stages.every} timed by {stages.clock} "
-            f"({stages.clock_ns:.0f} ns a reading, taken off); quantiles are upper bounds"
+            f"stages in ns: one frame in {stages.every} timed by {stages.clock} "
+            f"({stages.clock_ns:.0f} a reading, taken off the means); p50 and p99 are estimates"
         )
         for name, way in stages.ways.items():
             if way.timed:
@@ -124,6 +126,8 @@ class ProfileReport:
             f"{one.process.switches_voluntary} voluntary, {one.process.switches_forced} forced, "
             f"{one.process.threads} threads",
         )
+        if one.process.switches_forced > DISTURBED_PER_S * one.seconds:
+            yield "disturbed", "others took the processor: read p50, which that does not move, before means"
 
     def _stack_lines(self, stacks: Stacks) -> Iterator[str]:
         yield (
@@ -232,7 +236,7 @@ def _way_lines(name: str, way: WayReading) -> Iterator[str]:
         f"{WAYS.get(name, name)}; {way.frames} frames, {way.timed} timed, "
         f"{way.allocations_per_frame:.2f} allocations each"
     )
-    yield f"  {'stage':<10}{'share':>8}{'ns/frame':>11}{'met by':>9}{'p50 ≤':>11}{'p99 ≤':>11}"
+    yield f"  {'stage':<10}{'share':>8}{'ns/frame':>11}{'met by':>9}{'p50':>11}{'p99':>11}"
     for stage, mean_ns, share in _shares(way):
         one = way.stages[stage]
         yield (
@@ -247,7 +251,7 @@ def _way_table(name: str, way: WayReading) -> list[str]:
     parts = [
         f"<h2>{escape(WAYS.get(name, name))}</h2><p>{way.frames} frames, {way.timed} timed, "
         f"{way.allocations_per_frame:.2f} allocations each",
-        "<table><tr><th>stage<th>share<th>ns a frame<th>met by<th>p50 ≤ ns<th>p99 ≤ ns<th>",
+        "<table><tr><th>stage<th>share<th>ns a frame<th>met by<th>p50 ns<th>p99 ns<th>",
     ]
     for stage, mean_ns, share in _shares(way):
         one = way.stages[stage]

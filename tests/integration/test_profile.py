@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from fastagent._native import stages
 from fastagent.cli import main
 from tests.integration.scene import Scene, chirp, run
 
@@ -90,6 +91,26 @@ def test_a_server_with_tokens_wants_an_admins(capsys: Any) -> None:
         assert "not measured: stages: no audio came by" in capsys.readouterr().out
 
     run(scenario, admin_tokens=(TOKEN,))
+
+
+async def until(claim: Callable[[], bool]) -> None:
+    """Look at the process's counters, which tell nobody when they change."""
+    while not claim():  # noqa: ASYNC110
+        await asyncio.sleep(0.001)
+
+
+def test_a_measurement_ends_with_whoever_asked_for_it() -> None:
+    async def scenario(scene: Scene) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", scene.server.port)
+        writer.write(b"POST /profile?duration_ms=60000 HTTP/1.1\r\nHost: test\r\nContent-Length: 0\r\n\r\n")
+        async with asyncio.timeout(10):
+            while b'"begun"' not in await reader.readline():
+                pass
+            await until(lambda: stages.every() > 0)
+            writer.close()
+            await until(lambda: stages.every() == 0)
+
+    run(scenario)
 
 
 def test_nobody_there_is_one_line(capsys: Any) -> None:

@@ -14,26 +14,22 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import BaseRoute
 
 from fastagent import __version__
-from fastagent.profile.reading import Begun
+from fastagent.profile.reading import DEFAULT_EVERY, DURATION_MAX_S, EVERY_MAX, Begun
 from fastagent.server.doors.auth import Doorkeeper
 from fastagent.server.rest.operations import Answer, Asked, Operation, operation_routes
 from fastagent.server.rest.problems import Problem
 from fastagent.server.rest.queries import WHOLE_NUMBER, Query
 from fastagent.server.watch.profiler import Profiler, python_version
 
-__all__ = ["DEFAULT_EVERY", "DURATION_MAX_MS", "PROFILE", "profile_routes"]
+__all__ = ["PROFILE", "profile_routes"]
 
-DEFAULT_EVERY = 16
-"""One frame in so many is timed."""
 DEFAULT_DURATION_MS = 10_000
-DURATION_MAX_MS = 120_000
-EVERY_MAX = 1_000_000
 
 
 class ProfileQuery(Query):
     """What is to be measured."""
 
-    duration_ms: Annotated[int, Field(ge=1, le=DURATION_MAX_MS), WHOLE_NUMBER] = DEFAULT_DURATION_MS
+    duration_ms: Annotated[int, Field(ge=1, le=1000 * DURATION_MAX_S), WHOLE_NUMBER] = DEFAULT_DURATION_MS
     every: Annotated[int, Field(ge=0, le=EVERY_MAX), WHOLE_NUMBER] = DEFAULT_EVERY
 
 

@@ -146,8 +146,13 @@ class _LoopLag:
         self._due = 0.0
 
     def start(self) -> None:
+        # Kept: asking for the running loop is a system call (getpid), which would be counted.
+        self._loop = asyncio.get_running_loop()
+        self._schedule()
+
+    def _schedule(self) -> None:
         self._due = time.monotonic() + BEAT_S
-        self._timer = asyncio.get_running_loop().call_later(BEAT_S, self._beat)
+        self._timer = self._loop.call_later(BEAT_S, self._beat)
 
     def close(self) -> None:
         if self._timer is not None:
@@ -158,7 +163,7 @@ class _LoopLag:
         late_ms = max(0.0, time.monotonic() - self._due) * 1000
         self._lag_ms.note(late_ms)
         self._most_ms = max(self._most_ms, late_ms)
-        self.start()
+        self._schedule()
 
     def reading(self) -> LoopReading:
         histogram = self._lag_ms
@@ -241,17 +246,18 @@ def _stage(old: StageTimes, new: StageTimes, clock_ns: float) -> StageReading:
     return StageReading(
         frames=frames,
         mean_ns=max(0.0, (new.ns - old.ns) / frames - clock_ns) if frames else 0.0,
-        p50_ns=_class_bound(classes, 0.5),
-        p99_ns=_class_bound(classes, 0.99),
+        p50_ns=_quantile_ns(classes, 0.5),
+        p99_ns=_quantile_ns(classes, 0.99),
     )
 
 
-def _class_bound(classes: list[int], q: float) -> float:
-    """The upper bound in nanoseconds of the class that holds quantile ``q``; 0 when there is nothing."""
+def _quantile_ns(classes: list[int], q: float) -> float:
+    """The time within which the share ``q`` of frames was done, estimated within a power of two."""
     wanted = q * sum(classes)
     seen = 0
     for k, count in enumerate(classes):
+        if count and seen + count >= wanted:
+            within = (wanted - seen) / count
+            return 2.0**k * (1 + within) * stages.ns_per_tick()
         seen += count
-        if count and seen >= wanted:
-            return 2.0 ** (k + 1) * stages.ns_per_tick()
     return 0.0
