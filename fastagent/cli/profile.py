@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fastagent.profile.reading import DEFAULT_EVERY, DURATION_MAX_S, EVERY_MAX
 from fastagent.profile.report import ProfileReport
 from fastagent.profile.stacks import Sampler, sample_stacks
 from fastagent.profile.syscalls import count_system_calls
+from fastagent.settings import Settings
 
 __all__ = ["add_parser"]
 
@@ -217,7 +219,13 @@ async def _server(options: argparse.Namespace, model_url: str) -> AsyncIterator[
         *(options.assignments or ()),
     ]:
         words += ["--set", assignment]
-    kept = {name: value for name, value in os.environ.items() if name not in ("PORT", "HOST")}
+    # It shares neither tokens nor stores with a server that was set up here: what it needs is given by --set.
+    ours = {str(one.metadata["variable"]) for one in fields(Settings)}
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ours and not name.startswith("FASTAGENT_")
+    }
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "fastagent", *words,
         env=kept,

@@ -150,6 +150,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # Of a server that was set up here: with either, no call would be answered.
+    monkeypatch.setenv("AUDIOCODES_TOKEN", "a-token-of-somebody-else")
+    monkeypatch.setenv("MAX_SESSIONS", "1")
     return tmp_path
 
 
