@@ -88,7 +88,7 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
         "--stacks",
         choices=("auto", *(one.value for one in Sampler), "none"),
         default="auto",
-        help="who samples: py-spy sees Python and C, perf C and the kernel (default: the first there is)",
+        help="who samples: py-spy sees Python and C, perf C and the kernel (default: the first that can)",
     )
     parser.add_argument("--no-syscalls", action="store_true", help="count no system calls")
     parser.add_argument(

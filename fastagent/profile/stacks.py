@@ -3,7 +3,6 @@
 Both need the right to look into another process: the same user and a kernel that allows it, or root.
 """
 
-import importlib.util
 import re
 import shutil
 import sys
@@ -120,30 +119,29 @@ async def sample_stacks(pid: int, seconds: float, sampler: Sampler | None = None
     """Sample one process.
 
     Args:
-        sampler: None takes py-spy where it is installed, else perf.
+        sampler: None takes py-spy, and perf where that cannot.
 
     Raises:
         SystemToolError: it is not installed, not allowed, or failed; the text says which.
     """
-    py_spy = _py_spy()
-    if sampler is None:
-        sampler = Sampler.PY_SPY if py_spy is not None else Sampler.PERF
-    with tempfile.TemporaryDirectory(prefix="fastagent-profile-") as folder:
-        if sampler is Sampler.PY_SPY:
-            if py_spy is None:
-                hint = "" if importlib.util.find_spec("py_spy") else " (pip install 'fastagent[profile]')"
-                raise SystemToolError(f"py-spy is not installed{hint}")
-            folded, waiting = await _sample_py_spy(py_spy, pid, seconds, Path(folder) / "stacks")
-        else:
-            folded, waiting = await _sample_perf(pid, seconds, Path(folder) / "data")
-    if not folded and not waiting:
-        raise SystemToolError(f"{sampler} took no sample")
-    return Stacks(sampler, RATE_HZ, seconds, folded, waiting)
+    complaints = []
+    for one in Sampler if sampler is None else (sampler,):
+        try:
+            with tempfile.TemporaryDirectory(prefix="fastagent-profile-") as folder:
+                sample = _sample_py_spy if one is Sampler.PY_SPY else _sample_perf
+                folded, waiting = await sample(pid, seconds, Path(folder) / "samples")
+            if folded or waiting:
+                return Stacks(one, RATE_HZ, seconds, folded, waiting)
+            complaints.append(f"{one} took no sample")
+        except SystemToolError as error:
+            complaints.append(str(error))
+    raise SystemToolError("; ".join(complaints))
 
 
-async def _sample_py_spy(
-    program: str, pid: int, seconds: float, path: Path
-) -> tuple[Mapping[tuple[str, ...], int], int]:
+async def _sample_py_spy(pid: int, seconds: float, path: Path) -> tuple[Mapping[tuple[str, ...], int], int]:
+    program = _py_spy()
+    if program is None:
+        raise SystemToolError("py-spy is not installed (pip install 'fastagent[profile]')")
     await run_tool(
         [
             program, "record", "--native", "--function", "--format", "raw", "--rate", str(RATE_HZ),

@@ -142,7 +142,12 @@ def sampled(sampler: Sampler | None = None) -> Stacks:
 
 
 @pytest.mark.parametrize(
-    ("sampler", "words"), [(None, "perf is not installed"), (Sampler.PY_SPY, "py-spy is not installed")]
+    ("sampler", "words"),
+    [
+        (None, "py-spy is not installed .*; perf is not installed"),
+        (Sampler.PERF, "^perf is not installed"),
+        (Sampler.PY_SPY, r"^py-spy is not installed \(pip install 'fastagent\[profile\]'\)$"),
+    ],
 )
 def test_what_is_not_installed_is_said(tools, sampler, words):
     with pytest.raises(SystemToolError, match=words):
@@ -153,6 +158,16 @@ def test_what_is_not_allowed_is_said(tools):
     tool(tools, "perf", "echo 'Error: No permission to enable cycles event.' >&2; exit 255")
     with pytest.raises(SystemToolError, match=r"perf is not allowed .*perf_event_paranoid"):
         sampled()
+
+
+def test_perf_takes_over_from_py_spy(tools, monkeypatch):
+    tool(tools, "py-spy", "echo 'Error: Operation not permitted (os error 1)' >&2; exit 1")
+    monkeypatch.setattr(stacks_module, "_py_spy", lambda: str(tools / "py-spy"))
+    with pytest.raises(SystemToolError, match="py-spy is not allowed"):
+        sampled(Sampler.PY_SPY)
+    frame = "    10aba4 work (/x/libx.so)"
+    tool(tools, "perf", f'[ "$1" = record ] || echo "python\n{frame}"')
+    assert sampled().folded == {("work (libx.so)",): 1}
 
 
 def test_a_failure_is_told_by_its_last_line(tools):
