@@ -19,6 +19,7 @@ from fastagent.cli import (
     mcp,
     new,
     play,
+    profile,
     recordings,
     replay,
     serve,
@@ -29,7 +30,10 @@ from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, dial, play, top, local, recordings, replay, mcp, verify, graph, explore, new, bench)
+VERBS = (
+    serve, demo, call, dial, play, top, profile, local, recordings, replay,
+    mcp, verify, graph, explore, new, bench,
+)  # fmt: skip
 
 EPILOG = """\
 examples:
@@ -43,6 +47,7 @@ examples:
   fastagent local --port 9100                           the embedded Realtime engine alone
   fastagent recordings list DIR                         what was recorded
   fastagent replay FILE --agent MODULE:AGENT            run a call's tasks again from its journal
+  fastagent profile --url http://127.0.0.1:8000         where a running server's time goes
   fastagent mcp fastagent.examples.appointment:agent    its tasks for MCP clients
   fastagent verify MODULE:AGENT                         what is wrong with its state machines
   fastagent graph MODULE:AGENT --format svg             draw them

@@ -51,6 +51,8 @@ from fastagent.server.rest.sessions_api import SessionsApi
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.watch.health import health_routes
 from fastagent.server.watch.observability import Observability
+from fastagent.server.watch.profile_route import profile_routes
+from fastagent.server.watch.profiler import Profiler
 from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
@@ -356,6 +358,7 @@ def build_app(service: Service) -> Starlette:
         ),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *rest_routes(service.doors, agents, sessions),
+        *profile_routes(Profiler(lambda: service.switchboard.active_calls), service.doors),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]

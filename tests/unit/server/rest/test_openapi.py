@@ -22,6 +22,7 @@ ELSEWHERE = {
     "/health/live",
     "/health/ready",
     "/metrics",
+    "/profile",
     "/{path}",
 }
 """Routes that are no part of this document: carriers' and clients' doors, and what operators' tools ask."""
