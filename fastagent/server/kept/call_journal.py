@@ -220,9 +220,9 @@ class CallJournal:
                 "and never say that something is done before a tool has reported it."
             )
 
-    def resumed(self) -> None:
-        """The line is back after a loss."""
-        self.record("resumed", {})
+    def resumed(self, channel: str = "") -> None:
+        """The line is back after a loss, or the talk goes on by another ``channel`` than the line."""
+        self.record("resumed", {"channel": channel} if channel else {})
         if self._effects is not None:
             self._start(self._reconcile(self._effects))
 

@@ -30,6 +30,7 @@ from starlette.websockets import WebSocket
 
 from fastagent.call import CallServices
 from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.chats.chats import TextChats
 from fastagent.server.kept.continuity import Continuity
 from fastagent.server.lines.twilio_texts import (
     RING_BACK,
@@ -102,16 +103,18 @@ def twilio_routes(
     switchboard: Switchboard,
     continuity: Continuity,
     outbound: TwilioOutbound | None = None,
+    chats: TextChats | None = None,
 ) -> list[BaseRoute]:
     """Twilio's routes; none without a key to check its signatures with.
 
     Args:
         outbound: what goes out by Twilio; None: nothing does.
+        chats: who goes on by text; None: nobody does.
     """
     settings = services.settings
     if not settings.has_twilio:
         return []
-    door = _Door(settings, switchboard, services, continuity, outbound)
+    door = _Door(settings, switchboard, services, continuity, outbound, chats)
     return [
         door.route(WEBHOOK_PATH, door.answer_call),
         door.route(NEXT_PATH, door.answer_next),
@@ -143,6 +146,7 @@ class _Door:
         services: CallServices,
         continuity: Continuity,
         outbound: TwilioOutbound | None,
+        chats: TextChats | None,
     ) -> None:
         shared = (key.partition("=") for key in settings.twilio_shared_keys)
         shared_keys = {key_id: secret for key_id, _, secret in shared}
@@ -167,12 +171,14 @@ class _Door:
             switchboard,
             continuity,
             self._ring_backs,
-            dialer=None if outbound is None else outbound.dialer,
+            outbound=outbound,
+            chats=chats,
             replies=(
                 DailyQuota(CARRIER, settings.sms_per_number_day, settings.sms_per_day)
                 if sms is None
                 else sms.quota
             ),
+            chat_replies=DailyQuota(CARRIER, settings.text_per_number_day, settings.sms_per_day),
             counters=self._counters,
         )
 
