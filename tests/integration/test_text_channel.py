@@ -19,6 +19,7 @@ from fastagent.server.chats.chats import (
     SAY_GO_ON,
     SAY_NO_MORE_TRIES,
     SAY_NOT_BY_TEXT,
+    SAY_NOT_STORED,
     SAY_WRONG_CODE,
 )
 from fastagent.server.lines import twilio_texts
@@ -27,6 +28,7 @@ from tests.integration.test_continuity import CALLER, welcomed
 from tests.integration.test_state_calls import lines
 from tests.integration.test_twilio_texts import OURS, Place, counted, message, play, post, said, until
 
+TOKEN = "a token of thirty-two characters"
 ASK = "Shall I book it?"
 BOOKED = "Booked. Anything else?"
 
@@ -62,10 +64,17 @@ def serving(place: Place, **settings: Any) -> Any:
 # The story
 
 
-def test_a_booking_goes_on_by_text_across_a_restart_and_is_made_once(tmp_path: Path) -> None:
+@pytest.mark.parametrize("carrier", ["audiocodes", "twilio"])
+def test_a_booking_goes_on_by_text_across_a_restart_and_is_made_once(tmp_path: Path, carrier: str) -> None:
     async def scenario(place: Place) -> None:
-        async with serving(place) as server:
-            await place.cut_off(server)
+        async with serving(place, audiocodes_tokens=(TOKEN,)) as server:
+            if carrier == "twilio":
+                await place.cut_off(server)
+            else:
+                phone, talk = await place.call(server, token=TOKEN)
+                await talk.book(until="confirm")
+                await phone.hang_up()
+                await until(lambda: place.rest.messages)
             [sent] = place.rest.messages
             assert f"or {code_of(place)} to go on by text" in sent["body"]
             assert await text(server, "yes, please") == SAY_CODE
@@ -179,6 +188,52 @@ def test_no_money_moves_by_text(tmp_path: Path) -> None:
             assert await proved(place, server) == SAY_BY_CALL
             assert await text(server, "yes") == SAY_BY_CALL
         assert bank.payments == []
+
+    chat(tmp_path, scenario)
+
+
+# What goes wrong
+
+
+def test_a_process_that_dies_in_the_midst_of_a_message_leaves_the_rest_to_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(place: Place) -> None:
+        async with serving(place) as server:
+            await place.cut_off(server)
+            await proved(place, server)
+            # It booked, and came no further: what it would have stored is lost, and so is its answer.
+            with monkeypatch.context() as patch:
+                patch.setattr(server.service.continuity.keeper, "put", lambda *_, **__: None)
+                assert await text(server, "yes") == BOOKED
+            assert lines(place.directory / "bookings") == ["book Monday"]
+        async with serving(place) as server:
+            store = server.service.store
+            [record] = (await store.list()).records
+            await store.acquire(record.session_id, "dead", 0.4)
+            assert await text(server, "yes") == BOOKED
+            assert await text(server, "no") == "Goodbye then."
+        assert lines(place.directory / "bookings") == ["book Monday"]
+
+    chat(tmp_path, scenario)
+
+
+def test_a_store_that_is_away_costs_the_answer_and_not_the_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> bool:
+        return False
+
+    async def scenario(place: Place) -> None:
+        async with serving(place) as server:
+            await place.cut_off(server)
+            await proved(place, server)
+            with monkeypatch.context() as patch:
+                patch.setattr(server.service.continuity.keeper, "flush", away)
+                assert await text(server, "yes") == SAY_NOT_STORED
+            assert counted(server, "chat_refused_store") == 1
+            assert "Goodbye" in await text(server, "no")
+        assert lines(place.directory / "bookings") == ["book Monday"]
 
     chat(tmp_path, scenario)
 

@@ -62,6 +62,7 @@ SAY_NO_MORE_TRIES = "That code is not right. Please reply CALL, or call us."
 SAY_GO_ON = "Good, let us go on."
 SAY_BY_CALL = "The next step is for the telephone. Reply CALL and we ring you, or call us."
 SAY_NOT_BY_TEXT = "That does not work by text. Reply CALL and we ring you, or call us."
+SAY_NOT_STORED = "Something went wrong here. Please write again in a minute, or call us."
 SAY_ENOUGH = "Let us go on by telephone. Reply CALL and we ring you, or call us."
 
 _CODE = re.compile(rf"\W*(?:[^\W\d]+\W+){{0,3}}([0-9](?:[ -]?[0-9]){{{CODE_DIGITS - 1}}})\W*")
@@ -205,7 +206,7 @@ class _Message:
         self._stand = replace(self._stand, replies=self._stand.replies + 1)
         if not await self._store():
             self._note("chat_refused_store")
-            return NO_REPLY
+            return TextReply(SAY_NOT_STORED, self._stand.is_proved)
         return TextReply(say, self._stand.is_proved)
 
     @property
@@ -229,7 +230,7 @@ class _Message:
             self._stand = stand = replace(stand, is_proved=False, wrong_codes=stand.wrong_codes + 1)
             return SAY_NO_MORE_TRIES if stand.wrong_codes >= CODE_TRIES_MAX else SAY_WRONG_CODE
         self._note("chats_proved")
-        self._stand = replace(stand, is_proved=True, answers=0)
+        self._stand = replace(stand, is_proved=True, answers=0, codes_asked=0)
         return await self._go_on("")
 
     async def _go_on(self, answer: str) -> str:

@@ -171,6 +171,8 @@ class TwilioTexts:
             return TextReply(await self._say(said, sid, number, fields, now))
         if await self._continuity.opt_outs.holds(number):
             return NO_REPLY
+        if await self._continuity.find_interrupted(number) is None:
+            return NO_REPLY  # nothing is stored of strangers' messages
         if not await self._continuity.is_first(f"sms:{sid}", ONCE_S):
             raise TextRefusal("message_replayed")
         # Begun as work of the process: it goes on where Twilio waits no longer.
@@ -264,11 +266,12 @@ class _Late:
 
     async def reply(self, timeout_s: float) -> TextReply:
         """Wait for the reply; nothing when it comes later."""
-        await asyncio.wait({self._came}, timeout=timeout_s)
-        if not self._came.done():
+        try:
+            await asyncio.wait({self._came}, timeout=timeout_s)
+        finally:
+            # Done already, or nobody waits for it any more.
             self._came.cancel()
-            return NO_REPLY
-        return self._came.result()
+        return NO_REPLY if self._came.cancelled() else self._came.result()
 
 
 def _says_stop(fields: dict[str, str]) -> bool:
