@@ -12,13 +12,14 @@ from fastagent import AFSMState, FastAgent
 from fastagent.afsm.effects.rules import effect
 from fastagent.examples.appointment import Calendar, appointment_agent
 from fastagent.examples.banking import Bank, banking_agent
+from fastagent.examples.healthcare import ASK_PAIN, EMERGENCY_ADVICE, Practice, healthcare_agent
 from fastagent.server.chats.chats import (
     SAY_BY_CALL,
     SAY_CODE,
     SAY_ENOUGH,
     SAY_GO_ON,
+    SAY_NO_LINE,
     SAY_NO_MORE_TRIES,
-    SAY_NOT_BY_TEXT,
     SAY_NOT_STORED,
     SAY_WRONG_CODE,
 )
@@ -134,6 +135,7 @@ def test_the_appointment_example_goes_on_by_text(tmp_path: Path) -> None:
             await until(lambda: place.rest.messages)
             assert await proved(place, server) == f"{SAY_GO_ON} What day would you like?"
             assert await text(server, "Wednesday") == "What time would you like?"
+            assert await text(server, code_of(place)) == f"{SAY_GO_ON} What time would you like?"
             assert await text(server, "never") == "Sorry, I did not get the time. What time would you like?"
             assert "Shall I book it?" in await text(server, "at three pm")
             assert "You are booked for" in await text(server, "Yes!")
@@ -141,6 +143,30 @@ def test_the_appointment_example_goes_on_by_text(tmp_path: Path) -> None:
             assert await text(server, "yes") == ""
         [appointment] = calendar.appointments
         assert (appointment.date, appointment.time, appointment.caller) == ("2026-11-25", "15:00", CALLER)
+
+    chat(tmp_path, scenario)
+
+
+def test_values_are_read_back_by_text_and_words_of_an_emergency_count(tmp_path: Path) -> None:
+    practice = Practice()
+
+    async def scenario(place: Place) -> None:
+        async with serving(place, agent=healthcare_agent(practice)) as server:
+            phone, talk = await place.twilio_call(server)
+            await talk.call("doctor_appointment", request="I have a headache")
+            report = await talk.call("task_reply", task="doctor_appointment", answer="no")
+            assert report["say"] == ASK_PAIN
+            await phone.hang_up()
+            await until(lambda: place.rest.messages)
+            assert await proved(place, server) == f"{SAY_GO_ON} {ASK_PAIN}"
+            assert await text(server, "6") == "That is 6 of ten. Is that right?"
+            assert await text(server, "no, five") == "That is 5 of ten. Is that right?"
+            assert await text(server, "Yes.") == "Which day would you like?"
+            assert "Shall I book it?" in await text(server, "tuesday morning")
+            assert (await text(server, "I have chest pain")).startswith(EMERGENCY_ADVICE)
+            assert counted(server, "chat_refused_line") == 1
+            assert "booked" in await text(server, "yes please")
+        assert len(practice.visits) == 1
 
     chat(tmp_path, scenario)
 
@@ -434,8 +460,7 @@ def test_who_wants_a_person_by_text_is_asked_to_call_and_stands_where_they_stood
         async with serving(place, agent=agent) as server:
             await cut_off_at(place, server)
             await proved(place, server)
-            assert await text(server, "person") == SAY_BY_CALL
+            assert await text(server, "person") == f"One moment. {SAY_NO_LINE}"
             assert await text(server, "what?") == "Shall I?"
-            assert SAY_NOT_BY_TEXT not in str(place.rest.messages)
 
     chat(tmp_path, scenario)

@@ -61,6 +61,7 @@ SAY_WRONG_CODE = "That code is not right. Reply with the code from our message, 
 SAY_NO_MORE_TRIES = "That code is not right. Please reply CALL, or call us."
 SAY_GO_ON = "Good, let us go on."
 SAY_BY_CALL = "The next step is for the telephone. Reply CALL and we ring you, or call us."
+SAY_NO_LINE = "We cannot put you through by text. Reply CALL and we ring you, or call us."
 SAY_NOT_BY_TEXT = "That does not work by text. Reply CALL and we ring you, or call us."
 SAY_NOT_STORED = "Something went wrong here. Please write again in a minute, or call us."
 SAY_ENOUGH = "Let us go on by telephone. Reply CALL and we ring you, or call us."
@@ -198,8 +199,9 @@ class _Message:
         elif not is_proved:
             say = await self._prove(digits)
         else:
-            # Who sends the code again, or to a house that needs none, has not answered anything.
-            is_answer = stand.answers > 0 or digits != self._continuity.code(self._record.session_id)
+            # Who sends the code again, or to a house that needs none, has not answered anything. An answer
+            # that happens to be these four digits takes a call.
+            is_answer = digits != self._continuity.code(self._record.session_id)
             say = await self._go_on(self._text if is_answer else "")
         if not say:
             return NO_REPLY
@@ -230,7 +232,7 @@ class _Message:
             self._stand = stand = replace(stand, is_proved=False, wrong_codes=stand.wrong_codes + 1)
             return SAY_NO_MORE_TRIES if stand.wrong_codes >= CODE_TRIES_MAX else SAY_WRONG_CODE
         self._note("chats_proved")
-        self._stand = replace(stand, is_proved=True, answers=0, codes_asked=0)
+        self._stand = replace(stand, is_proved=True, codes_asked=0)
         return await self._go_on("")
 
     async def _go_on(self, answer: str) -> str:
@@ -260,7 +262,6 @@ class _Message:
             turn.told(say)
             self._say("agent", REDACTED if turn.is_redacting else say)
             self._note("chat_answers")
-            self._stand = replace(self._stand, answers=self._stand.answers + 1)
             self._snapshot = turn.snapshot()
             state = turn.current_state if turn.has_moved else self._record.current_state
             self._record = replace(self._record, current_state=state, turn_count=self._record.turn_count + 1)
@@ -274,6 +275,9 @@ class _Message:
         if outcome.came is Came.CALL:
             self._note("chat_refused_call_only")
             return f"{outcome.say} {SAY_BY_CALL}".strip()
+        if outcome.came is Came.LINE:
+            self._note("chat_refused_line")
+            return f"{outcome.say} {SAY_NO_LINE}".strip()
         if outcome.came is Came.NOTHING:
             self._note("chat_failed")
             return SAY_NOT_BY_TEXT

@@ -16,8 +16,6 @@ class ChatStand:
 
     is_proved: bool = False
     """The code was right."""
-    answers: int = 0
-    """Messages that a task was given since then."""
     replies: int = 0
     """Messages of ours."""
     codes_asked: int = 0

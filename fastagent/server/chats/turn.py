@@ -3,7 +3,7 @@
 ::
 
     stored ─resume─▶ its open question ──answer──▶ the next question, or the end ─▶ stored
-                           │                └ needs a call, fails, takes too long ─▶ stored as it was before
+                           │                └ needs a line, fails, takes too long ─▶ stored as it was before
                            └ is for calls only ─▶ nothing is answered
 
 The same machine walks the same graph, with the session's own journal, so an effect that ran in the call is
@@ -47,6 +47,8 @@ class Came(Enum):
     """Nothing is under way any more."""
     CALL = "call"
     """What is asked next is for a call."""
+    LINE = "line"
+    """A state would hand the caller on, which takes a call; the task stands where it stood."""
     NOTHING = "nothing"
     """The message could not be worked on; the task stands where it stood."""
 
@@ -136,7 +138,8 @@ class TextTurn:
         except TimeoutError:
             return TurnOutcome(Came.NOTHING)
         if self._control.wants_line:
-            return TurnOutcome(Came.CALL)
+            # Its words may be the ones that matter most, as an emergency's are.
+            return TurnOutcome(Came.LINE, report["say"])
         if report["status"] == "needs_input":
             self.has_moved = True
             return self._asked(report)
