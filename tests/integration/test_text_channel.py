@@ -13,6 +13,7 @@ from fastagent.afsm.effects.rules import effect
 from fastagent.examples.appointment import Calendar, appointment_agent
 from fastagent.examples.banking import Bank, banking_agent
 from fastagent.examples.healthcare import ASK_PAIN, EMERGENCY_ADVICE, Practice, healthcare_agent
+from fastagent.journal import read_journal
 from fastagent.server.chats.chats import (
     SAY_BY_CALL,
     SAY_CODE,
@@ -25,8 +26,9 @@ from fastagent.server.chats.chats import (
 )
 from fastagent.server.lines import twilio_texts
 from fastagent.server.process import RunningServer
+from tests.integration.redis_server import RedisServer
 from tests.integration.test_continuity import CALLER, welcomed
-from tests.integration.test_state_calls import lines
+from tests.integration.test_state_calls import kinds, lines
 from tests.integration.test_twilio_texts import OURS, Place, counted, message, play, post, said, until
 
 TOKEN = "a token of thirty-two characters"
@@ -434,13 +436,20 @@ def test_what_takes_longer_than_twilio_waits_is_sent_and_a_call_waits_for_it(
     chat(tmp_path, scenario)
 
 
-def test_messages_at_once_are_taken_one_after_another_at_two_servers(tmp_path: Path) -> None:
+@pytest.mark.parametrize("store", ["sqlite", "redis"])
+def test_messages_at_once_are_taken_one_after_another_at_two_servers(tmp_path: Path, store: str) -> None:
     bookings: list[str] = []
     agent, ask = slow_house(bookings)
     ask.gate.set()
+    redis = RedisServer() if store == "redis" else None
+    url = "" if redis is None else redis.url
 
     async def scenario(place: Place) -> None:
-        async with serving(place, agent=agent) as one, serving(place, agent=agent) as other:
+        elsewhere = str(place.directory / ("elsewhere" if redis else "journals"))
+        async with (
+            serving(place, agent=agent, redis_url=url) as one,
+            serving(place, agent=agent, redis_url=url, journals_dir=elsewhere) as other,
+        ):
             await cut_off_at(place, one)
             await proved(place, other)
             answers = await asyncio.gather(*(text(server, "yes") for server in (one, other, one)))
@@ -448,8 +457,15 @@ def test_messages_at_once_are_taken_one_after_another_at_two_servers(tmp_path: P
             assert await text(other, "no") == "Bye."
             assert await text(one, "no") == ""
         assert bookings == ["it"]
+        # What one of them did, both have on their disks.
+        for journal in place.directory.glob("*/*.journal"):
+            assert kinds(read_journal(journal).entries()).count("effect_outcome") == 1
 
-    chat(tmp_path, scenario)
+    try:
+        chat(tmp_path, scenario)
+    finally:
+        if redis is not None:
+            redis.close()
 
 
 def test_who_wants_a_person_by_text_is_asked_to_call_and_stands_where_they_stood(tmp_path: Path) -> None:
