@@ -468,6 +468,24 @@ def test_messages_at_once_are_taken_one_after_another_at_two_servers(tmp_path: P
             redis.close()
 
 
+def test_after_stop_nothing_is_answered_that_was_still_worked_on(tmp_path: Path) -> None:
+    bookings: list[str] = []
+    agent, ask = slow_house(bookings)
+
+    async def scenario(place: Place) -> None:
+        async with serving(place, agent=agent) as server:
+            await cut_off_at(place, server)
+            await proved(place, server)
+            answering = asyncio.create_task(text(server, "yes"))
+            await until(lambda: bookings)
+            assert await text(server, "STOP") == ""
+            ask.gate.set()
+            assert await answering == ""
+        assert bookings == ["it"]
+
+    chat(tmp_path, scenario)
+
+
 def test_who_wants_a_person_by_text_is_asked_to_call_and_stands_where_they_stood(tmp_path: Path) -> None:
     agent, ask = slow_house([])
     ask.gate.set()

@@ -40,7 +40,7 @@ from fastagent.sessions.record import Speaker
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 
-__all__ = ["NO_REPLY", "TextChats", "TextReply"]
+__all__ = ["NO_REPLY", "TextChats", "TextReply", "code_in"]
 
 logger = logging.getLogger("fastagent.calls")
 
@@ -66,8 +66,9 @@ SAY_NOT_BY_TEXT = "That does not work by text. Reply CALL and we ring you, or ca
 SAY_NOT_STORED = "Something went wrong here. Please write again in a minute, or call us."
 SAY_ENOUGH = "Let us go on by telephone. Reply CALL and we ring you, or call us."
 
-_CODE = re.compile(rf"\W*(?:[^\W\d]+\W+){{0,3}}([0-9](?:[ -]?[0-9]){{{CODE_DIGITS - 1}}})\W*")
-"""``4711``, ``BOOK 4711``, ``the code is 47 11``; not ``at 10:30``, which is an answer."""
+_CODE = re.compile(
+    rf"\W*(?:[^\W\d]+\W+){{0,3}}([0-9](?:[ -]?[0-9]){{{CODE_DIGITS - 1}}})(?![ -]?[0-9])(?!\w)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +192,7 @@ class _Message:
         if stand.replies >= self._settings.text_answers:
             self._note("chat_refused_limit")
             return NO_REPLY
-        found = _CODE.fullmatch(self._text)
-        digits = re.sub(r"\D", "", found[1]) if found else ""
+        digits = code_in(self._text)
         is_proved = self._is_proved
         if stand.replies == self._settings.text_answers - 1:
             say = SAY_ENOUGH
@@ -305,3 +305,12 @@ class _Message:
             record = replace(record, updated_at_unix_s=time.time())
         keeper.put(record, snapshot=lambda: orjson.dumps(snapshot))
         return await keeper.flush(session_id, STORE_TIMEOUT_S)
+
+
+def code_in(text: str) -> str:
+    """The code that a message begins with, or holds behind a few words; empty for other words.
+
+    ``4711``, ``BOOK 4711``, ``the code is 47 11``, ``4711, yes``; not ``at 10:30``, which is an answer.
+    """
+    found = _CODE.match(text)
+    return re.sub(r"[ -]", "", found[1]) if found else ""
