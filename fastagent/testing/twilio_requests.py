@@ -68,12 +68,20 @@ async def _request(
             try:
                 writer.write(head + body)
                 await writer.drain()
-                return _answer_in(await reader.read(ANSWER_BYTES_MAX))
+                return _answer_in(await _to_its_end(reader))
             finally:
                 writer.close()
                 await writer.wait_closed()
     except (OSError, TimeoutError, ValueError) as error:
         raise LegConnectError(LEG, type(error).__name__, retryable=True) from None
+
+
+async def _to_its_end(reader: asyncio.StreamReader) -> bytes:
+    """All of an answer: head and body may come one after another."""
+    data = b""
+    while len(data) < ANSWER_BYTES_MAX and (more := await reader.read(ANSWER_BYTES_MAX - len(data))):
+        data += more
+    return data
 
 
 def _answer_in(data: bytes) -> Answer:
