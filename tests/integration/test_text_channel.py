@@ -246,6 +246,21 @@ def test_a_process_that_dies_in_the_midst_of_a_message_leaves_the_rest_to_anothe
     chat(tmp_path, scenario)
 
 
+def test_what_is_written_to_a_question_that_was_never_sent_is_no_answer_to_it(tmp_path: Path) -> None:
+    async def scenario(place: Place) -> None:
+        async with serving(place, text_per_number_day=1) as server:
+            await place.cut_off(server)
+            await proved(place, server)
+            assert await text(server, "yes") == ""
+            assert counted(server, "twilio_replies_limited") == 1
+        async with serving(place) as server:
+            assert await text(server, "yes?") == f"{SAY_GO_ON} {BOOKED}"
+            assert await text(server, "no") == "Goodbye then."
+        assert lines(place.directory / "bookings") == ["book Monday"]
+
+    chat(tmp_path, scenario)
+
+
 def test_a_store_that_is_away_costs_the_answer_and_not_the_task(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -260,7 +275,8 @@ def test_a_store_that_is_away_costs_the_answer_and_not_the_task(
                 patch.setattr(server.service.continuity.keeper, "flush", away)
                 assert await text(server, "yes") == SAY_NOT_STORED
             assert counted(server, "chat_refused_store") == 1
-            assert "Goodbye" in await text(server, "no")
+            assert await text(server, "no") == f"{SAY_GO_ON} {BOOKED}"
+            assert await text(server, "no") == "Goodbye then."
         assert lines(place.directory / "bookings") == ["book Monday"]
 
     chat(tmp_path, scenario)
@@ -453,7 +469,9 @@ def test_messages_at_once_are_taken_one_after_another_at_two_servers(tmp_path: P
             await cut_off_at(place, one)
             await proved(place, other)
             answers = await asyncio.gather(*(text(server, "yes") for server in (one, other, one)))
-            assert sorted(answers) == ["Done. More?", "More than yes?", "More than yes?"]
+            # Who wrote before the next question was there did not answer that one.
+            assert sorted(answers) == ["Done. More?", *[f"{SAY_GO_ON} Done. More?"] * 2]
+            assert await text(one, "cake") == "More than cake?"
             assert await text(other, "no") == "Bye."
             assert await text(one, "no") == ""
         assert bookings == ["it"]

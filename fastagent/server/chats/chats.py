@@ -30,7 +30,12 @@ import orjson
 
 from fastagent.agent import FastAgent
 from fastagent.call.keeping import REDACTED
-from fastagent.errors import ConfigurationError, SessionConflictError, SessionNotFoundError
+from fastagent.errors import (
+    ConfigurationError,
+    SessionConflictError,
+    SessionError,
+    SessionNotFoundError,
+)
 from fastagent.server.chats.stand import ChatStand
 from fastagent.server.chats.turn import Came, TextTurn, TurnOutcome
 from fastagent.server.kept.continuity import CODE_DIGITS, CODE_TRIES_MAX, Continuity, TakenSession
@@ -51,6 +56,8 @@ AT_ONCE_MAX = 64
 WAITING_MAX = 4
 """Of one number."""
 TEXT_CHARS_READ = 1000
+TOLD_S = 86_400.0
+"""How long it is known that a reply was handed over."""
 STORE_TIMEOUT_S = 2.0
 """For what came of a message to be stored, before it is told."""
 FINISHED = "finished_by_text"
@@ -78,7 +85,7 @@ class TextReply:
     text: str = field(default="", repr=False)
     """Empty: nothing."""
     is_proved: bool = False
-    """It goes to somebody who sent the code."""
+    """It goes to somebody who sent the code; when it was handed over is to be noted."""
 
 
 NO_REPLY = TextReply()
@@ -115,8 +122,11 @@ class TextChats:
         self._counters = counters
         self._lines: dict[str, _Line] = {}
 
-    async def answer(self, number: str, message_id: str, text: str) -> TextReply:
+    async def answer(self, number: str, message_id: str, text: str, *, arrived_at_unix_s: float) -> TextReply:
         """What a message is answered, once what came of it is stored; each is to be given once.
+
+        Tell `note_told` once the reply was handed over: what is written to a question that nobody was sent is
+        no answer to it.
 
         Args:
             message_id: the carrier's name for the message.
@@ -138,13 +148,22 @@ class TextChats:
         line.messages += 1
         try:
             async with line.turn:
-                return await self._with_session(number, message_id, text)
+                return await self._with_session(number, message_id, text, arrived_at_unix_s)
         finally:
             line.messages -= 1
             if not line.messages:
                 del self._lines[key]
 
-    async def _with_session(self, number: str, message_id: str, text: str) -> TextReply:
+    async def note_told(self, message_id: str) -> None:
+        """The reply to this message was handed over. Does not raise."""
+        try:
+            await self._continuity.is_first(_told(message_id), TOLD_S)
+        except SessionError:
+            self._counters.note("chat_replies_not_noted")  # then it is sent once more
+
+    async def _with_session(
+        self, number: str, message_id: str, text: str, arrived_at_unix_s: float
+    ) -> TextReply:
         continuity = self._continuity
         found = await continuity.find_interrupted(number)
         if found is None:
@@ -156,7 +175,7 @@ class TextChats:
         except SessionConflictError:
             self._counters.note("chat_refused_busy")
             return NO_REPLY
-        message = _Message(self, taken, message_id, text)
+        message = _Message(self, taken, message_id, text, arrived_at_unix_s)
         try:
             reply = await message.work()
         finally:
@@ -169,7 +188,9 @@ class TextChats:
 class _Message:
     """One message about one session that is this process's."""
 
-    def __init__(self, chats: TextChats, taken: TakenSession, message_id: str, text: str) -> None:
+    def __init__(
+        self, chats: TextChats, taken: TakenSession, message_id: str, text: str, arrived_at_unix_s: float
+    ) -> None:
         self.is_finished = False
         """The session is over."""
         self._continuity = chats._continuity
@@ -183,6 +204,7 @@ class _Message:
         self._stand = ChatStand.of(taken.snapshot)
         self._message_id = message_id
         self._text = text
+        self._arrived_at_unix_s = arrived_at_unix_s
         self._lines = taken.lines[-1].number if taken.lines else 0
         self._now = time.time()
 
@@ -199,16 +221,15 @@ class _Message:
         elif not is_proved:
             say = await self._prove(digits)
         else:
-            # Who sends the code again, or to a house that needs none, has not answered anything. An answer
-            # that happens to be these four digits takes a call.
-            is_answer = digits != self._continuity.code(self._record.session_id)
-            say = await self._go_on(self._text if is_answer else "")
+            say = await self._go_on(self._text if await self._is_answer(digits) else "")
         if not say:
             return NO_REPLY
-        self._stand = replace(self._stand, replies=self._stand.replies + 1)
+        self._stand = stand = replace(self._stand, replies=self._stand.replies + 1)
+        if stand.is_proved:
+            self._stand = replace(stand, replied_at_unix_s=time.time(), replied_to=self._message_id)
         if not await self._store():
             self._note("chat_refused_store")
-            return TextReply(SAY_NOT_STORED, self._stand.is_proved)
+            return TextReply(SAY_NOT_STORED)  # the question behind it is not told by that
         return TextReply(say, self._stand.is_proved)
 
     @property
@@ -216,6 +237,20 @@ class _Message:
         if self._settings.resume_proof == "number":
             return True
         return self._stand.is_proved and self._now < self._stand.last_at_unix_s + self._settings.text_idle_s
+
+    async def _is_answer(self, digits: str) -> bool:
+        """The message answers the open question: its writer can have read that, and did not send the code.
+
+        An answer that happens to be these four digits takes a call.
+        """
+        stand = self._stand
+        if digits == self._continuity.code(self._record.session_id):
+            return False
+        if not stand.replied_to:
+            return True  # the question that was asked in the call
+        if self._arrived_at_unix_s < stand.replied_at_unix_s:
+            return False
+        return not await self._continuity.is_first(_told(stand.replied_to), TOLD_S)
 
     async def _prove(self, digits: str) -> str:
         continuity, stand, session_id = self._continuity, self._stand, self._record.session_id
@@ -305,6 +340,10 @@ class _Message:
             record = replace(record, updated_at_unix_s=time.time())
         keeper.put(record, snapshot=lambda: orjson.dumps(snapshot))
         return await keeper.flush(session_id, STORE_TIMEOUT_S)
+
+
+def _told(message_id: str) -> str:
+    return f"told:{message_id}"
 
 
 def code_in(text: str) -> str:

@@ -22,6 +22,10 @@ class ChatStand:
     wrong_codes: int = 0
     last_at_unix_s: float = 0.0
     """When the caller last wrote something that counted."""
+    replied_at_unix_s: float = 0.0
+    """When our last reply to somebody who sent the code was ready."""
+    replied_to: str = ""
+    """The message that it answers; whether it was handed over is known by that name."""
 
     @classmethod
     def of(cls, snapshot: Mapping[str, Any]) -> Self:

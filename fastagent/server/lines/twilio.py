@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -273,9 +274,13 @@ class _Door:
     async def answer_text(self, fields: Fields) -> Response:
         """A text message came."""
         try:
-            return _xml(await self._texts.answer(dict(fields)))
+            document, handed = await self._texts.answer(dict(fields))
         except TextRefusal as refusal:
             return self._refused(refusal.cause, refusal.status)
+        answered = _xml(document)
+        if handed is not None:
+            answered.background = BackgroundTask(handed)
+        return answered
 
     def answer_next(self, fields: Fields) -> Response:
         """The stream is over and the caller still there: hand them on if that was asked for."""

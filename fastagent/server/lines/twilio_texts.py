@@ -19,8 +19,10 @@ import logging
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import partial
 from urllib.parse import urlencode
 
 from fastagent.errors import SessionError, TelephonyError, TelephonyLimitError
@@ -73,6 +75,8 @@ CHAT_TIMEOUT_S = 8.0
 LATE_TIMEOUT_S = 10.0
 BODY_CHARS_READ = 64
 
+Handed = Callable[[], Awaitable[None]]
+
 _SID = re.compile(r"[A-Z]{2}[0-9a-zA-Z]{1,62}")
 _NUMBER = re.compile(r"\+[1-9]\d{4,14}")
 
@@ -123,8 +127,8 @@ class TwilioTexts:
         self._counters = counters
         self._seen: OrderedDict[str, None] = OrderedDict()
 
-    async def answer(self, fields: dict[str, str]) -> bytes:
-        """What TwiML answers a message that Twilio signed.
+    async def answer(self, fields: dict[str, str]) -> tuple[bytes, Handed | None]:
+        """What TwiML answers a message that Twilio signed, and what is to be done once Twilio has it.
 
         Raises:
             TextRefusal: it is no message, old, or was here before.
@@ -143,7 +147,7 @@ class TwilioTexts:
         self._counters.note("twilio_messages")
         number = fields.get("From", "")
         if not _NUMBER.fullmatch(number):
-            return twiml.document()
+            return twiml.document(), None
         try:
             async with asyncio.timeout(REPLY_TIMEOUT_S):
                 reply = await self._reply(sid, number, fields, now)
@@ -152,10 +156,13 @@ class TwilioTexts:
         except (SessionError, TimeoutError) as error:
             self._counters.note("twilio_messages_failed")
             logger.error("a text message is not answered: %s", type(error).__name__)
-            return twiml.document()
+            return twiml.document(), None
         if not reply.text or not self._may_send(number, reply):
-            return twiml.document()
-        return twiml.document(twiml.Message(fitted(reply.text)))
+            return twiml.document(), None
+        document = twiml.document(twiml.Message(fitted(reply.text)))
+        if not reply.is_proved or self._chats is None:
+            return document, None
+        return document, partial(self._chats.note_told, sid)
 
     def _may_send(self, number: str, reply: TextReply) -> bool:
         try:
@@ -177,23 +184,24 @@ class TwilioTexts:
             raise TextRefusal("message_replayed")
         # Begun as work of the process: it goes on where Twilio waits no longer.
         work = _Late(self, self._chats, number, fields.get("To", ""))
-        self._continuity.start(work.run(sid, fields.get("Body", "")))
+        self._continuity.start(work.run(sid, fields.get("Body", ""), now))
         return await work.reply(CHAT_TIMEOUT_S)
 
-    async def send_late(self, number: str, sender: str, reply: TextReply) -> None:
-        """Send what a message is answered that Twilio does not wait for any more. Does not raise."""
+    async def send_late(self, number: str, sender: str, reply: TextReply) -> bool:
+        """Send what a message is answered that Twilio waits for no longer; tells whether it was sent."""
         if self._outbound is None or not _NUMBER.fullmatch(sender):
-            return
+            return False
         try:
             async with asyncio.timeout(LATE_TIMEOUT_S):
                 if await self._continuity.opt_outs.holds(number) or not self._may_send(number, reply):
-                    return
+                    return False
                 await self._outbound.client.send_message(number, fitted(reply.text), sender=sender)
         except (SessionError, TelephonyError, TimeoutError) as error:
             self._counters.note("twilio_messages_failed")
             logger.error("a late text message is not sent: %s", type(error).__name__)
-        else:
-            self._counters.note("twilio_replies_late")
+            return False
+        self._counters.note("twilio_replies_late")
+        return True
 
     async def _say(self, said: str, sid: str, number: str, fields: dict[str, str], now: float) -> str:
         opt_outs = self._continuity.opt_outs
@@ -249,11 +257,11 @@ class _Late:
         self._sender = sender
         self._came: asyncio.Future[TextReply] = asyncio.get_running_loop().create_future()
 
-    async def run(self, sid: str, body: str) -> None:
+    async def run(self, sid: str, body: str, now: float) -> None:
         """Have the message answered."""
         reply = NO_REPLY
         try:
-            reply = await self._chats.answer(self._number, sid, body)
+            reply = await self._chats.answer(self._number, sid, body, arrived_at_unix_s=now)
         except Exception as error:
             if not self._came.done():
                 self._came.set_exception(error)
@@ -261,8 +269,8 @@ class _Late:
             logger.error("a text message is not answered: %s", type(error).__name__)
         if not self._came.done():
             self._came.set_result(reply)
-        elif reply.text:
-            await self._texts.send_late(self._number, self._sender, reply)
+        elif reply.text and await self._texts.send_late(self._number, self._sender, reply):
+            await self._chats.note_told(sid)
 
     async def reply(self, timeout_s: float) -> TextReply:
         """Wait for the reply; nothing when it comes later."""
