@@ -29,6 +29,7 @@ from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.agents.directory import AgentDirectory
 from fastagent.server.agents.files import AgentFiles
+from fastagent.server.chats.chats import TextChats
 from fastagent.server.clips.library import ClipLibrary
 from fastagent.server.clips.playback import playback_routes
 from fastagent.server.doors.admission import Admission
@@ -135,6 +136,10 @@ class Service:
             files=AgentFiles(settings.agents_dir) if settings.agents_dir else None,
             prepare=self._prepare,
         )
+        self.chats: TextChats | None = None
+        """Where callers who were cut off may go on by text; None: nowhere."""
+        if settings.text_channel:
+            self.chats = TextChats(self.continuity, self.journals, self.agents.find, settings, self.counters)
         is_local = settings.realtime_url == LOCAL_REALTIME
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
@@ -346,7 +351,13 @@ def build_app(service: Service) -> Starlette:
             is_open=service.settings.metrics == "open",
         ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
-        *twilio_routes(service.services, service.switchboard, service.continuity, service.twilio_outbound),
+        *twilio_routes(
+            service.services,
+            service.switchboard,
+            service.continuity,
+            service.twilio_outbound,
+            service.chats,
+        ),
         *dial_routes(
             settings, service.doors, service.twilio_outbound, lambda: service.agent_ids, service.counters
         ),

@@ -190,6 +190,16 @@ class AgentSession:
         return self._runs.is_redacting or (is_code_asked and not self._runs.current_state)
 
     @property
+    def needs_call(self) -> bool:
+        """What was asked last is answered in a call, not by text message."""
+        return self._runs.needs_call
+
+    @property
+    def open_question(self) -> Report | None:
+        """What was asked last and has no answer yet, as its task reported it."""
+        return self._runs.open_question
+
+    @property
     def is_at_work(self) -> bool:
         """A running task does something that the caller waits for."""
         return self._runs.is_at_work

@@ -23,6 +23,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
+from starlette.background import BackgroundTask
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import BaseRoute, Route, WebSocketRoute
@@ -30,6 +31,7 @@ from starlette.websockets import WebSocket
 
 from fastagent.call import CallServices
 from fastagent.legs.carrier import CarrierSocket
+from fastagent.server.chats.chats import TextChats
 from fastagent.server.kept.continuity import Continuity
 from fastagent.server.lines.twilio_texts import (
     RING_BACK,
@@ -102,16 +104,18 @@ def twilio_routes(
     switchboard: Switchboard,
     continuity: Continuity,
     outbound: TwilioOutbound | None = None,
+    chats: TextChats | None = None,
 ) -> list[BaseRoute]:
     """Twilio's routes; none without a key to check its signatures with.
 
     Args:
         outbound: what goes out by Twilio; None: nothing does.
+        chats: who goes on by text; None: nobody does.
     """
     settings = services.settings
     if not settings.has_twilio:
         return []
-    door = _Door(settings, switchboard, services, continuity, outbound)
+    door = _Door(settings, switchboard, services, continuity, outbound, chats)
     return [
         door.route(WEBHOOK_PATH, door.answer_call),
         door.route(NEXT_PATH, door.answer_next),
@@ -143,6 +147,7 @@ class _Door:
         services: CallServices,
         continuity: Continuity,
         outbound: TwilioOutbound | None,
+        chats: TextChats | None,
     ) -> None:
         shared = (key.partition("=") for key in settings.twilio_shared_keys)
         shared_keys = {key_id: secret for key_id, _, secret in shared}
@@ -167,12 +172,14 @@ class _Door:
             switchboard,
             continuity,
             self._ring_backs,
-            dialer=None if outbound is None else outbound.dialer,
+            outbound=outbound,
+            chats=chats,
             replies=(
                 DailyQuota(CARRIER, settings.sms_per_number_day, settings.sms_per_day)
                 if sms is None
                 else sms.quota
             ),
+            chat_replies=DailyQuota(CARRIER, settings.text_per_number_day, settings.sms_per_day),
             counters=self._counters,
         )
 
@@ -267,9 +274,13 @@ class _Door:
     async def answer_text(self, fields: Fields) -> Response:
         """A text message came."""
         try:
-            return _xml(await self._texts.answer(dict(fields)))
+            document, handed = await self._texts.answer(dict(fields))
         except TextRefusal as refusal:
             return self._refused(refusal.cause, refusal.status)
+        answered = _xml(document)
+        if handed is not None:
+            answered.background = BackgroundTask(handed)
+        return answered
 
     def answer_next(self, fields: Fields) -> Response:
         """The stream is over and the caller still there: hand them on if that was asked for."""

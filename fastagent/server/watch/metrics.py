@@ -41,6 +41,28 @@ TROUBLES = (
     "model_malformed",
 )
 """Counters of the server that tell of something that went wrong beside calls' own."""
+TEXTS = (
+    "chat_answers",
+    "chat_failed",
+    "chat_refused_busy",
+    "chat_refused_call_only",
+    "chat_refused_code",
+    "chat_refused_limit",
+    "chat_refused_line",
+    "chat_refused_store",
+    "chat_refused_tries",
+    "chats_finished",
+    "chats_proved",
+    "sms_failed",
+    "sms_sent",
+    "sms_stopped",
+    "twilio_messages",
+    "twilio_messages_failed",
+    "twilio_replies_late",
+    "twilio_replies_limited",
+    "twilio_stops",
+)
+"""Counters of the server that tell of text messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +107,7 @@ _ALL = (
     Family("fastagent_calls", "counter", "Calls that are over.", ("carrier", "outcome", "fault")),
     Family("fastagent_refusals", "counter", "Requests, sockets and calls that were turned away.", ("cause",)),
     Family("fastagent_troubles", "counter", "What went wrong with peers.", ("cause",)),
+    Family("fastagent_texts", "counter", "Text messages, by what became of them.", ("what",)),
     Family("fastagent_responses", "counter", "Responses of the model.", ("status",)),
     Family("fastagent_functions", "counter", "Functions that the model called.", ("status",)),
     Family("fastagent_function_seconds", "histogram", "How long functions took."),
@@ -162,6 +185,7 @@ class ServerMetrics(Collector):
         yield _counts("fastagent_calls", figures.calls)
         yield _counts("fastagent_refusals", {(name,): self._counters[name] for name in REFUSALS})
         yield _counts("fastagent_troubles", {(name,): self._counters[name] for name in TROUBLES})
+        yield _counts("fastagent_texts", {(name,): self._counters[name] for name in TEXTS})
         statuses = [status.value for status in ResponseStatus]
         yield _counts("fastagent_responses", {(status,): figures.responses[status] for status in statuses})
         yield _counts("fastagent_functions", {(status,): n for status, n in figures.functions.items()})
