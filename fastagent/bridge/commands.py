@@ -6,15 +6,21 @@ from fastagent.wire.events import CarrierCommand
 from fastagent.wire.realtime_events import ModelCommand
 
 __all__ = [
+    "NOT_SUPPORTED",
     "BotSaid",
     "CallerPressed",
     "CallerSaid",
     "Command",
     "EndCall",
+    "HearCaller",
     "NoteInterruption",
     "ReplaceModel",
     "RunFunction",
+    "TransferEnded",
 ]
+
+NOT_SUPPORTED = "not-supported"
+"""The word for a transfer that the carrier cannot do; as carriers' own words are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +62,13 @@ class NoteInterruption:
 
 
 @dataclass(frozen=True, slots=True)
+class HearCaller:
+    """Whether the model hears the caller from now on; what it does not hear is not kept."""
+
+    is_heard: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ReplaceModel:
     """Open another model session and switch over: this one is near its limit."""
 
@@ -69,5 +82,25 @@ class EndCall:
     ``machine``, ``not_answered``, ``other``."""
 
 
-CallCommand = RunFunction | CallerSaid | BotSaid | CallerPressed | NoteInterruption | ReplaceModel | EndCall
+@dataclass(frozen=True, slots=True)
+class TransferEnded:
+    """It is known what became of a transfer. Unless the agent sees to one that failed, the model is to be
+    told (`Bridge.transfer_untold`)."""
+
+    is_answered: bool
+    code: str = ""
+    """The carrier's word for it."""
+
+
+CallCommand = (
+    RunFunction
+    | CallerSaid
+    | BotSaid
+    | CallerPressed
+    | NoteInterruption
+    | HearCaller
+    | ReplaceModel
+    | TransferEnded
+    | EndCall
+)
 Command = CarrierCommand | ModelCommand | CallCommand

@@ -282,9 +282,13 @@ class AgentSession:
         self.context.update_context(user_utterance=digits)
         return self._runs.press(digits)
 
-    def signal(self, event: Event, text: str = "") -> None:
-        """Tell those running tasks whose states answer to it of an event of the line; keys go to `dtmf`."""
-        self._runs.signal(event, text)
+    def signal(self, event: Event, text: str = "") -> bool:
+        """Tell those running tasks whose states answer to it of an event of the line; keys go to `dtmf`.
+
+        Returns:
+            one of them at least took it.
+        """
+        return self._runs.signal(event, text)
 
     def note_activity(self) -> None:
         """Somebody is heard: silences of running tasks begin anew."""

@@ -13,7 +13,8 @@ reliably, and makes Twilio send back the marks that were in it, just as if they 
 name holds the generation of the buffer, which every ``clear`` ends: a mark of an older one proves nothing.
 
 There is no message to end a call: closing the socket does, as far as our TwiML lets nothing follow the
-stream. Nor is there a way back for a lost socket.
+stream. Nor is there a way back for a lost socket; only a caller whom nobody took over comes back, on a stream
+of their own that our TwiML asks for.
 """
 
 import re
@@ -48,6 +49,7 @@ from fastagent.wire.events import (
     TellTranscript,
     TellTransition,
     TransferCall,
+    TransferStatus,
 )
 from fastagent.wire.json_message import Json, dump_json, parse_object
 
@@ -55,6 +57,7 @@ __all__ = [
     "BOT_PARAMETER",
     "CALLER_MEDIA",
     "CALLER_PARAMETER",
+    "RETURNED_PARAMETER",
     "TICKET_PARAMETER",
     "TWILIO_MEDIA",
     "IgnoredCause",
@@ -73,6 +76,8 @@ BOT_PARAMETER = "bot"
 """The ``<Parameter>`` of our TwiML that names who answers."""
 CALLER_PARAMETER = "caller"
 """The one that says who calls: ``start`` does not."""
+RETURNED_PARAMETER = "returned"
+"""The one that says why a transfer failed, of a call whose caller is back: the ``DialCallStatus``."""
 TICKET_PARAMETER = "ticket"
 """The one that shows that the stream was asked for by us."""
 
@@ -126,6 +131,7 @@ class TwilioCodec:
     # A mark silences nothing.
     close_may_cut: bool = False
     can_resume: bool = False
+    sends_digits: bool = False
     closing_hangs_up: bool = True
 
     __slots__ = (
@@ -216,8 +222,10 @@ class TwilioCodec:
             caller=parameters.get(CALLER_PARAMETER, ""),
             bot_name=parameters.get(BOT_PARAMETER, ""),
             parameters=told | ticket,
+            is_return=bool(returned := parameters.get(RETURNED_PARAMETER, "")),
         )
-        return [offer, CallMetadata(told)]
+        back: list[CarrierEvent] = [TransferStatus(answered=False, code=returned)] if returned else []
+        return [offer, CallMetadata(told), *back]
 
     def _is_repeated(self, message: Json) -> bool:
         """Whether a message of this number came before; one without a usable number is taken as new."""

@@ -248,8 +248,8 @@ def test_a_transfer_is_dialled_after_the_stream() -> None:
         session.speak(session.tone(300), is_last=False)
         session.call_function("transfer_call", {"reason": "asked"})
         await phone.wait_ended()
-        assert [verb.tag for verb in phone.verbs] == ["Connect", "Redirect", "Dial"]
-        number = phone.verbs[-1].find("Number")
+        assert [verb.tag for verb in phone.verbs] == ["Connect", "Redirect", "Dial", "Hangup"]
+        number = phone.verbs[2].find("Number")
         assert number is not None
         assert number.text == "+15550100099"
         assert phone.line.unheard_at_hangup_s == 0

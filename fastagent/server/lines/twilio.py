@@ -5,6 +5,9 @@
     a call arrives ──▶ POST /twilio/webhook ──▶ <Connect><Stream url="wss://…/twilio/stream"> with a ticket
                        GET  /twilio/stream (upgrade) ──▶ start, with the ticket ──▶ the call
     its socket closes ─▶ POST /twilio/next ──▶ <Hangup>, or <Dial> when the caller is handed on
+    somebody answers ──▶ POST /twilio/whisper ──▶ <Say>, the summary of a warm transfer, to them alone
+                         POST /twilio/leg ──▶ the call learns that the caller was taken over, or gave up
+    nobody takes over ─▶ POST /twilio/dialled ──▶ <Connect><Stream> anew: the same call goes on
                        POST /twilio/status ──▶ what became of calls and streams, to be counted
                        POST /twilio/fallback ──▶ a word of regret, when the webhook failed
     a text message ───▶ POST /twilio/sms ──▶ see `twilio_texts`
@@ -22,6 +25,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from urllib.parse import urlencode
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 from starlette.responses import PlainTextResponse, Response
@@ -48,8 +52,14 @@ from fastagent.telephony.tickets import TICKET_TTL_S, Tickets
 from fastagent.telephony.twilio_outbound import TwilioOutbound
 from fastagent.telephony.twilio_rest import CARRIER
 from fastagent.telephony.twilio_signature import RequestVerifier, SignedRequest, form_fields
-from fastagent.wire.events import SessionOffered, TransferCall
-from fastagent.wire.twilio import BOT_PARAMETER, CALLER_PARAMETER, TICKET_PARAMETER, TwilioCodec
+from fastagent.wire.events import CarrierEvent, SessionOffered, TransferCall, TransferStatus
+from fastagent.wire.twilio import (
+    BOT_PARAMETER,
+    CALLER_PARAMETER,
+    RETURNED_PARAMETER,
+    TICKET_PARAMETER,
+    TwilioCodec,
+)
 
 __all__ = ["SMS_PATH", "STATUS_PATH", "STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
 
@@ -58,6 +68,9 @@ logger = logging.getLogger("fastagent.server")
 WEBHOOK_PATH = "/twilio/webhook"
 STREAM_PATH = "/twilio/stream"
 NEXT_PATH = "/twilio/next"
+DIALLED_PATH = "/twilio/dialled"
+LEG_PATH = "/twilio/leg"
+WHISPER_PATH = "/twilio/whisper"
 STATUS_PATH = "/twilio/status"
 FALLBACK_PATH = "/twilio/fallback"
 SMS_PATH = "/twilio/sms"
@@ -71,6 +84,16 @@ PROOF_PARAMETER = "proof"
 ANY_ACCOUNT = "twilio"
 """Whose calls are those that any account brings which signs with one of the keys."""
 REGRET = "Sorry, we cannot take your call right now. Please call again later."
+
+TRANSFER_RING_S = 20
+"""How long whoever a caller is handed on to is rung; a state that awaits the outcome has 30 s by default."""
+WHISPER_CHARS_MAX = 600
+"""Of the summary of a warm transfer, about 40 s of speech: the caller hears it ring for so long."""
+CALL_PARAMETER = "call"
+"""Of what is asked about the leg that a transfer dials: the SID of the caller's call."""
+TAKEN_OVER = frozenset({"answered", "completed"})
+"""What Twilio says of a dialled leg that somebody answered."""
+ENDED_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "canceled"})
 
 CALL_STATUSES = frozenset(
     {"initiated", "queued", "ringing", "in-progress", "completed", "busy", "failed", "no-answer", "canceled"}
@@ -115,6 +138,9 @@ def twilio_routes(
     return [
         door.route(WEBHOOK_PATH, door.answer_call),
         door.route(NEXT_PATH, door.answer_next),
+        door.route(DIALLED_PATH, door.answer_dialled),
+        door.route(LEG_PATH, door.note_leg),
+        door.route(WHISPER_PATH, door.answer_whisper),
         door.route(STATUS_PATH, door.note_status),
         door.route(FALLBACK_PATH, door.answer_fallback),
         door.route(SMS_PATH, door.answer_text),
@@ -130,7 +156,12 @@ class _KnownCall:
     until: float
     """When its ticket expires, in wall-clock seconds."""
     has_begun: bool = False
+    bot: str = ""
+    """Who answers, as the stream was told."""
     transfer: TransferCall | None = None
+    """What the caller is handed on by, until they are back."""
+    is_dialled: bool = False
+    """Twilio was told of the transfer."""
 
 
 class _Door:
@@ -235,11 +266,7 @@ class _Door:
         caller = _printable(fields.get("To" if is_ours else "From", ""))
         bot = _printable(fields.get(BOT_PARAMETER, "") or fields.get("From" if is_ours else "To", ""))
         proof = self._proof(fields, caller, bot, now) if is_ours else ""
-        parameters = {
-            TICKET_PARAMETER: self._tickets.give(call_sid, (caller, bot, proof), now=now),
-            CALLER_PARAMETER: caller,
-            BOT_PARAMETER: bot,
-        }
+        parameters: dict[str, str] = {}
         if proof:
             parameters[PROOF_PARAMETER] = proof
         answerer = fields.get("AnsweredBy", "")
@@ -247,6 +274,18 @@ class _Door:
             # The stream tells it on: to the call it is an event like others about the carrier's side.
             parameters[ANSWERED_BY_PARAMETER] = answerer
             self._counters.note(f"twilio_answered_by_{answerer}")
+        return self._stream(call_sid, caller, bot, parameters, now)
+
+    def _stream(
+        self, call_sid: str, caller: str, bot: str, parameters: Mapping[str, str], now: float
+    ) -> bytes:
+        """Have the call's audio streamed to us, with a ticket for that."""
+        parameters = {
+            TICKET_PARAMETER: self._tickets.give(call_sid, _claims(caller, bot, parameters), now=now),
+            CALLER_PARAMETER: caller,
+            BOT_PARAMETER: bot,
+            **parameters,
+        }
         scheme, _, place = self._public_url.partition("://")
         stream = twiml.Stream(
             f"{'wss' if scheme == 'https' else 'ws'}://{place}{STREAM_PATH}",
@@ -273,13 +312,68 @@ class _Door:
 
     def answer_next(self, fields: Fields) -> Response:
         """The stream is over and the caller still there: hand them on if that was asked for."""
-        known = self._calls.get(fields.get("CallSid", ""))
+        call_sid = fields.get("CallSid", "")
+        known = self._calls.get(call_sid)
         transfer = None if known is None else known.transfer
         if known is None or transfer is None:
             return _xml(twiml.document(twiml.Hangup()))
-        known.transfer = None
-        self._counters.note("twilio_transfers")
-        return _xml(twiml.document(twiml.Dial(transfer.target)))
+        if not known.is_dialled:  # it asks again when our answer was lost
+            known.is_dialled = True
+            self._counters.note("twilio_transfers")
+        query = urlencode({CALL_PARAMETER: call_sid})
+        is_warm = transfer.is_warm and bool(transfer.summary)
+        dial = twiml.Dial(
+            transfer.target,
+            TRANSFER_RING_S,
+            action=f"{self._public_url}{DIALLED_PATH}?{urlencode({BOT_PARAMETER: known.bot})}",
+            whisper_url=f"{self._public_url}{WHISPER_PATH}?{query}" if is_warm else "",
+            status_callback=f"{self._public_url}{LEG_PATH}?{query}",
+        )
+        return _xml(twiml.document(dial))
+
+    def answer_whisper(self, fields: Fields) -> Response:
+        """Somebody answers a warm transfer: tell them what it is about; then they hear the caller."""
+        known = self._calls.get(fields.get(CALL_PARAMETER, ""))
+        transfer = None if known is None else known.transfer
+        if transfer is None or not transfer.is_warm:
+            return _xml(twiml.document())
+        self._counters.note("twilio_whispers")
+        return _xml(twiml.document(twiml.Say(transfer.summary[:WHISPER_CHARS_MAX])))
+
+    def note_leg(self, fields: Fields) -> Response:
+        """The leg that a transfer dials was answered, or is over."""
+        status = fields.get("CallStatus", "")
+        call_sid = fields.get(CALL_PARAMETER, "")
+        if status == "in-progress" or status in TAKEN_OVER:
+            self._tell(call_sid, TransferStatus(answered=True, code=status))
+        elif status == "canceled":
+            # The caller gave up as it rang. What else may become of the leg is told by the ``action``.
+            self._tell(call_sid, TransferStatus(answered=False, code=status))
+        return Response(status_code=204)
+
+    def answer_dialled(self, fields: Fields) -> Response:
+        """The leg that a transfer dialled is over: if nobody took the caller over, the talk goes on."""
+        call_sid, status = fields.get("CallSid", ""), fields.get("DialCallStatus", "")
+        if not _SID.fullmatch(call_sid):
+            return self._refused("no_call_sid", 400)
+        if status in TAKEN_OVER:
+            self._tell(call_sid, TransferStatus(answered=True, code=status))
+            return _xml(twiml.document(twiml.Hangup()))
+        call = self._switchboard.find(call_sid)
+        if call is not None and not call.awaits_return:
+            return _xml(twiml.document(twiml.Hangup()))
+        self._counters.note("twilio_returns")
+        is_ours = fields.get("Direction", "").startswith("outbound")
+        caller = _printable(fields.get("To" if is_ours else "From", ""))
+        why = {RETURNED_PARAMETER: status if status in CALL_STATUSES else "failed"}
+        bot = _printable(fields.get(BOT_PARAMETER, ""))
+        return _xml(self._stream(call_sid, caller, bot, why, time.time()))
+
+    def _tell(self, call_sid: str, event: CarrierEvent) -> None:
+        """Tell the call whose caller was handed on."""
+        call = self._switchboard.find(call_sid)
+        if call is not None and call.awaits_return:
+            call.told_by_carrier(event)
 
     def note_status(self, fields: Fields) -> Response:
         """Something became of a call or a stream."""
@@ -288,6 +382,8 @@ class _Door:
             if what:
                 what = what.replace("-", "_") if what in known else "other"
                 self._counters.note(f"twilio_{what if name == 'StreamEvent' else 'call_' + what}")
+        if fields.get("CallStatus", "") in ENDED_STATUSES:
+            self._tell(fields.get("CallSid", ""), TransferStatus(answered=False, code="canceled"))
         if fields.get("StreamEvent") == "stream-error":
             logger.warning("Twilio tells of stream error %s", _code_in(fields.get("StreamError", "")))
         return Response(status_code=204)
@@ -322,7 +418,7 @@ class _Door:
     def _admits(self, socket: CarrierSocket, offer: SessionOffered) -> bool:
         told = offer.parameters
         proof = told.get(PROOF_PARAMETER, "")
-        claims = (offer.caller, offer.bot_name, proof)
+        claims = _claims(offer.caller, offer.bot_name, told)
         cause: str | None = "other_account"
         if not self._account_sid or told.get("accountSid") == self._account_sid:
             ticket = told.get(TICKET_PARAMETER, "")
@@ -335,6 +431,8 @@ class _Door:
         # Another process may have answered the webhook.
         known = self._calls.get(offer.conversation_id, _KnownCall(b"", 0.0))
         known.has_begun = True
+        known.bot = offer.bot_name
+        known.transfer, known.is_dialled = None, False
         self._keep(offer.conversation_id, known)
         socket.hand_over = partial(self._hand_over, known)
         return True
@@ -343,6 +441,12 @@ class _Door:
         if not transfer.target.startswith(("tel:", "sip:", "sips:")):
             raise ValueError("expected a tel: or sip: address")
         known.transfer = transfer
+
+
+def _claims(caller: str, bot: str, parameters: Mapping[str, str]) -> tuple[str, ...]:
+    """What a stream's ticket is sealed for beside its call."""
+    returned = parameters.get(RETURNED_PARAMETER, "")
+    return (caller, bot, parameters.get(PROOF_PARAMETER, ""), *((returned,) if returned else ()))
 
 
 async def _body(request: Request) -> bytes | None:
