@@ -108,6 +108,9 @@ class FastAgent:
         max_history: utterances a call's context keeps.
         task_patience_s: how long a function call waits for its task before it reports "working".
         voice_policy: what a caller may interrupt while no state says otherwise.
+        voicemail: what it says to an answering machine that takes a call of ours, before it hangs up; empty
+            hangs up without a word, None leaves it to the model. A task that answers to `Event.ANSWERED_BY`
+            goes first.
         memory_days: how long facts and profile of a call are remembered for the caller's next one, once a
             state has called ``recall`` in both; 0 remembers nothing.
 
@@ -142,6 +145,7 @@ class FastAgent:
         task_patience_s: float = DEFAULT_TASK_PATIENCE_S,
         voice_policy: VoicePolicy | None = None,
         memory_days: float = 0.0,
+        voicemail: str | None = None,
     ) -> None:
         if not agent_id:
             raise ConfigurationError("agent_id must not be empty")
@@ -168,6 +172,7 @@ class FastAgent:
         self.max_history = max_history
         self.task_patience_s = task_patience_s
         self.memory_days = memory_days
+        self.voicemail = voicemail
         self.voice_policy = voice_policy or VoicePolicy()
         all_tasks = list(tasks)
         if states := list(states):

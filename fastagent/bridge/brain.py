@@ -18,7 +18,7 @@ from typing import assert_never
 
 from fastagent.bridge.answers import Answers
 from fastagent.bridge.clips import Clip
-from fastagent.bridge.commands import CallerPressed, CallerSaid, Command, EndCall, TransferEnded
+from fastagent.bridge.commands import CalleeKnown, CallerPressed, CallerSaid, Command, EndCall, TransferEnded
 from fastagent.bridge.filler import Filler
 from fastagent.bridge.floor import Floor
 from fastagent.bridge.functions import FunctionCalls
@@ -343,6 +343,8 @@ class Bridge:
                     commands += self._transfer_answered(event.code)
                     if self._phases.is_line_away:
                         return commands + self._end("transferred")
+            case carrier.CalleeDetected():
+                commands.append(CalleeKnown(event.callee))
             case carrier.CallerStreamStopped():
                 commands += self._floor.end_turn(now)
             case carrier.PlaybackFailed():

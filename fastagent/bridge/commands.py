@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass, field
 
-from fastagent.wire.events import CarrierCommand
+from fastagent.wire.events import Callee, CarrierCommand
 from fastagent.wire.realtime_events import ModelCommand
 
 __all__ = [
     "NOT_SUPPORTED",
     "BotSaid",
+    "CalleeKnown",
     "CallerPressed",
     "CallerSaid",
     "Command",
@@ -54,6 +55,13 @@ class CallerPressed:
 
 
 @dataclass(frozen=True, slots=True)
+class CalleeKnown:
+    """Who took a call that we made, for the agent."""
+
+    callee: Callee
+
+
+@dataclass(frozen=True, slots=True)
 class NoteInterruption:
     """The caller cut the bot off; ``heard_ms`` of the item were heard."""
 
@@ -97,6 +105,7 @@ CallCommand = (
     | CallerSaid
     | BotSaid
     | CallerPressed
+    | CalleeKnown
     | NoteInterruption
     | HearCaller
     | ReplaceModel

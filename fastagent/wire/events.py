@@ -16,6 +16,8 @@ __all__ = [
     "AbortPlayback",
     "AcceptSession",
     "CallMetadata",
+    "Callee",
+    "CalleeDetected",
     "CallerAudio",
     "CallerStreamStarted",
     "CallerStreamStopped",
@@ -185,6 +187,25 @@ class TransferStatus:
     """The carrier's own word for it."""
 
 
+class Callee(Enum):
+    """Who, or what, took a call that we made."""
+
+    HUMAN = "human"
+    MACHINE = "machine"
+    """An answering machine or a mailbox."""
+    FAX = "fax"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeDetected:
+    """The carrier found out who took a call that we made."""
+
+    callee: Callee
+    code: str = ""
+    """The carrier's own word for it."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallerText:
     """The caller's words as text, from a carrier that does its own recognition."""
@@ -229,6 +250,7 @@ CarrierEvent = (
     | PlaybackFailed
     | HandedOver
     | TransferStatus
+    | CalleeDetected
     | CallerText
     | CallerAudio
     | CarrierNotice

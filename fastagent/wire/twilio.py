@@ -29,6 +29,8 @@ from fastagent.wire.envelope import AudioTemplate, MediaEnvelope
 from fastagent.wire.events import (
     AbortPlayback,
     AcceptSession,
+    Callee,
+    CalleeDetected,
     CallMetadata,
     CarrierCommand,
     CarrierEvent,
@@ -54,6 +56,8 @@ from fastagent.wire.events import (
 from fastagent.wire.json_message import Json, dump_json, parse_object
 
 __all__ = [
+    "ANSWERED_BY_PARAMETER",
+    "ANSWERERS",
     "BOT_PARAMETER",
     "CALLER_MEDIA",
     "CALLER_PARAMETER",
@@ -72,6 +76,18 @@ TWILIO_MEDIA = MediaOffer("audio/x-mulaw", MULAW_8K)
 CALLER_MEDIA = MediaEnvelope(("event",), ("media",), ("media", "payload"), sequence=("media", "chunk"))
 """How the native scanner recognises caller audio. ``chunk`` counts media messages, ``sequenceNumber`` all."""
 
+ANSWERED_BY_PARAMETER = "answeredBy"
+"""The ``<Parameter>`` of our TwiML that says what Twilio found out about who took a call that we made."""
+ANSWERERS = {
+    "human": Callee.HUMAN,
+    "machine_start": Callee.MACHINE,
+    "machine_end_beep": Callee.MACHINE,
+    "machine_end_silence": Callee.MACHINE,
+    "machine_end_other": Callee.MACHINE,
+    "fax": Callee.FAX,
+    "unknown": Callee.UNKNOWN,
+}
+"""Twilio's ``AnsweredBy``, https://www.twilio.com/docs/voice/answering-machine-detection."""
 BOT_PARAMETER = "bot"
 """The ``<Parameter>`` of our TwiML that names who answers."""
 CALLER_PARAMETER = "caller"
@@ -225,6 +241,9 @@ class TwilioCodec:
             is_return=bool(returned := parameters.get(RETURNED_PARAMETER, "")),
         )
         back: list[CarrierEvent] = [TransferStatus(answered=False, code=returned)] if returned else []
+        answered_by = parameters.get(ANSWERED_BY_PARAMETER, "")
+        if answered_by in ANSWERERS:
+            back.append(CalleeDetected(ANSWERERS[answered_by], answered_by))
         return [offer, CallMetadata(told), *back]
 
     def _is_repeated(self, message: Json) -> bool:

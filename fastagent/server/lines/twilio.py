@@ -6,8 +6,9 @@
                        GET  /twilio/stream (upgrade) ──▶ start, with the ticket ──▶ the call
     its socket closes ─▶ POST /twilio/next ──▶ <Hangup>, or <Dial> when the caller is handed on
     somebody answers ──▶ POST /twilio/whisper ──▶ <Say>, the summary of a warm transfer, to them alone
-                         POST /twilio/leg ──▶ the call learns that the caller was taken over, or gave up
+                       POST /twilio/leg ──▶ the call learns that the caller was taken over, or gave up
     nobody takes over ─▶ POST /twilio/dialled ──▶ <Connect><Stream> anew: the same call goes on
+    it has listened ───▶ POST /twilio/machine ──▶ the call learns who took it, a person or a machine
                        POST /twilio/status ──▶ what became of calls and streams, to be counted
                        POST /twilio/fallback ──▶ a word of regret, when the webhook failed
     a text message ───▶ POST /twilio/sms ──▶ see `twilio_texts`
@@ -52,8 +53,10 @@ from fastagent.telephony.tickets import TICKET_TTL_S, Tickets
 from fastagent.telephony.twilio_outbound import TwilioOutbound
 from fastagent.telephony.twilio_rest import CARRIER
 from fastagent.telephony.twilio_signature import RequestVerifier, SignedRequest, form_fields
-from fastagent.wire.events import CarrierEvent, SessionOffered, TransferCall, TransferStatus
+from fastagent.wire.events import CalleeDetected, CarrierEvent, SessionOffered, TransferCall, TransferStatus
 from fastagent.wire.twilio import (
+    ANSWERED_BY_PARAMETER,
+    ANSWERERS,
     BOT_PARAMETER,
     CALLER_PARAMETER,
     RETURNED_PARAMETER,
@@ -61,7 +64,7 @@ from fastagent.wire.twilio import (
     TwilioCodec,
 )
 
-__all__ = ["SMS_PATH", "STATUS_PATH", "STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
+__all__ = ["MACHINE_PATH", "SMS_PATH", "STATUS_PATH", "STREAM_PATH", "WEBHOOK_PATH", "twilio_routes"]
 
 logger = logging.getLogger("fastagent.server")
 
@@ -70,6 +73,7 @@ STREAM_PATH = "/twilio/stream"
 NEXT_PATH = "/twilio/next"
 DIALLED_PATH = "/twilio/dialled"
 LEG_PATH = "/twilio/leg"
+MACHINE_PATH = "/twilio/machine"
 WHISPER_PATH = "/twilio/whisper"
 STATUS_PATH = "/twilio/status"
 FALLBACK_PATH = "/twilio/fallback"
@@ -97,19 +101,6 @@ ENDED_STATUSES = frozenset({"completed", "busy", "failed", "no-answer", "cancele
 
 CALL_STATUSES = frozenset(
     {"initiated", "queued", "ringing", "in-progress", "completed", "busy", "failed", "no-answer", "canceled"}
-)
-ANSWERED_BY_PARAMETER = "answeredBy"
-"""Of a stream: what Twilio found out about who answered a call that we made."""
-ANSWERERS = frozenset(
-    {
-        "human",
-        "machine_start",
-        "machine_end_beep",
-        "machine_end_silence",
-        "machine_end_other",
-        "fax",
-        "unknown",
-    }
 )
 STREAM_EVENTS = frozenset({"stream-started", "stream-stopped", "stream-error"})
 
@@ -141,6 +132,7 @@ def twilio_routes(
         door.route(DIALLED_PATH, door.answer_dialled),
         door.route(LEG_PATH, door.note_leg),
         door.route(WHISPER_PATH, door.answer_whisper),
+        door.route(MACHINE_PATH, door.note_callee),
         door.route(STATUS_PATH, door.note_status),
         door.route(FALLBACK_PATH, door.answer_fallback),
         door.route(SMS_PATH, door.answer_text),
@@ -368,6 +360,18 @@ class _Door:
         why = {RETURNED_PARAMETER: status if status in CALL_STATUSES else "failed"}
         bot = _printable(fields.get(BOT_PARAMETER, ""))
         return _xml(self._stream(call_sid, caller, bot, why, time.time()))
+
+    def note_callee(self, fields: Fields) -> Response:
+        """Twilio has listened to who took a call of ours, while the agent talked already."""
+        answered_by = fields.get("AnsweredBy", "")
+        call = self._switchboard.find(fields.get("CallSid", ""))
+        if answered_by not in ANSWERERS:
+            self._counters.note("twilio_answered_by_other")
+        else:
+            self._counters.note(f"twilio_answered_by_{answered_by}")
+            if call is not None:
+                call.told_by_carrier(CalleeDetected(ANSWERERS[answered_by], answered_by))
+        return Response(status_code=204)
 
     def _tell(self, call_sid: str, event: CarrierEvent) -> None:
         """Tell the call whose caller was handed on."""
