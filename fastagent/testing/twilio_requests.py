@@ -68,12 +68,22 @@ async def _request(
             try:
                 writer.write(head + body)
                 await writer.drain()
-                return _answer_in(await reader.read(ANSWER_BYTES_MAX))
+                return _answer_in(await _read_all(reader))
             finally:
                 writer.close()
                 await writer.wait_closed()
     except (OSError, TimeoutError, ValueError) as error:
         raise LegConnectError(LEG, type(error).__name__, retryable=True) from None
+
+
+async def _read_all(reader: asyncio.StreamReader) -> bytes:
+    """Head and body may come apart; the server closes behind them."""
+    data = bytearray()
+    while piece := await reader.read(ANSWER_BYTES_MAX):
+        data += piece
+        if len(data) > ANSWER_BYTES_MAX:
+            raise ValueError("the answer is too long")
+    return bytes(data)
 
 
 def _answer_in(data: bytes) -> Answer:

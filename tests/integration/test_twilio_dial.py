@@ -110,7 +110,6 @@ class Bye(AFSMState):
         (FastAgent("bot"), "machine_end_beep", "An answering machine took the call, not a person.", False),
         (FastAgent("bot", voicemail="Call us."), "machine_end_beep", 'nothing after it: "Call us."', True),
         (FastAgent("bot", voicemail=""), "fax", "", True),
-        (FastAgent("bot", voicemail=""), "human", "", False),
         (
             FastAgent("bot", [Greeter(), Bye()], "greet", task_name="greet"),
             "human",

@@ -17,6 +17,9 @@ Every request must bear Twilio's signature over the configured public address; w
 writes into the request about where it came to is not looked at. Refusals are 403, and counted by cause. A
 signed request may be sent again by whoever has seen it: the webhook answers the same until the call has begun
 and refuses from then on, and a stream needs a ticket that is taken once.
+
+Each request may come to another process. A ticket is good in all of them, and what was taken or has begun is
+marked in the folder where they meet; what only the process of a call can answer, its siblings ask it.
 """
 
 import logging
@@ -26,6 +29,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlencode
 
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
@@ -36,6 +40,9 @@ from starlette.websockets import WebSocket
 from fastagent.call import CallServices
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.kept.continuity import Continuity
+from fastagent.server.life.forward import Visitor
+from fastagent.server.life.inquiry import ask_siblings, is_from_sibling
+from fastagent.server.life.marks import Marks
 from fastagent.server.lines.twilio_texts import (
     RING_BACK,
     RING_BACK_PARAMETER,
@@ -80,6 +87,8 @@ FALLBACK_PATH = "/twilio/fallback"
 SMS_PATH = "/twilio/sms"
 
 BODY_BYTES_MAX = 65_536
+BEGUN_KEPT_S = 86_400.0
+"""How long a call's webhook is known to have been answered, in whichever process."""
 CALLS_KEPT = 10_000
 """Calls of which it is known what was answered, and whether they have begun; the oldest are forgotten."""
 CALLER_CHARS_MAX = 128
@@ -128,11 +137,11 @@ def twilio_routes(
     door = _Door(settings, switchboard, services, continuity, outbound)
     return [
         door.route(WEBHOOK_PATH, door.answer_call),
-        door.route(NEXT_PATH, door.answer_next),
-        door.route(DIALLED_PATH, door.answer_dialled),
-        door.route(LEG_PATH, door.note_leg),
-        door.route(WHISPER_PATH, door.answer_whisper),
-        door.route(MACHINE_PATH, door.note_callee),
+        door.route(NEXT_PATH, door.answer_next, is_of_call=True),
+        door.route(DIALLED_PATH, door.answer_dialled, is_of_call=True),
+        door.route(LEG_PATH, door.note_leg, is_of_call=True),
+        door.route(WHISPER_PATH, door.answer_whisper, is_of_call=True),
+        door.route(MACHINE_PATH, door.note_callee, is_of_call=True),
         door.route(STATUS_PATH, door.note_status),
         door.route(FALLBACK_PATH, door.answer_fallback),
         door.route(SMS_PATH, door.answer_text),
@@ -173,7 +182,10 @@ class _Door:
             settings.twilio_auth_tokens, settings.public_url, shared_keys=shared_keys
         )
         key = (*settings.twilio_auth_tokens, *shared_keys.values())[0]
-        self._tickets = Tickets(key.encode())
+        run_dir = Path(settings.run_dir) if settings.run_dir else None
+        taken = Marks(run_dir, "tickets", TICKET_TTL_S)
+        self._tickets = Tickets(key.encode(), note_taken=taken.make)
+        self._begun = Marks(run_dir, "calls", BEGUN_KEPT_S)
         self._public_url = settings.public_url.rstrip("/")
         self._account_sid = settings.twilio_account_sid
         self._owner = f"twilio:{self._account_sid or ANY_ACCOUNT}"
@@ -199,11 +211,12 @@ class _Door:
             counters=self._counters,
         )
 
-    def route(self, path: str, answer: Answer) -> Route:
-        """A webhook: checked here, then answered."""
-        return Route(path, partial(self._serve, answer=answer), methods=["GET", "POST"])
+    def route(self, path: str, answer: Answer, *, is_of_call: bool = False) -> Route:
+        """A webhook: checked here, then answered; one ``is_of_call`` by the process that has the call."""
+        serve = partial(self._serve, answer=answer, is_of_call=is_of_call)
+        return Route(path, serve, methods=["GET", "POST"])
 
-    async def _serve(self, request: Request, answer: Answer) -> Response:
+    async def _serve(self, request: Request, answer: Answer, is_of_call: bool) -> Response:
         try:
             body = await _body(request)
         except ClientDisconnect:
@@ -219,12 +232,25 @@ class _Door:
         fields = dict(reversed(found))
         if self._account_sid and fields.get("AccountSid") != self._account_sid:
             return self._refused("other_account")
+        if is_of_call and not self._is_here(fields.get(CALL_PARAMETER, "") or fields.get("CallSid", "")):
+            if is_from_sibling(request):
+                return PlainTextResponse("no such call", 404)
+            siblings = self._switchboard.siblings
+            elsewhere = await ask_siblings(request, body, siblings.others() if siblings is not None else [])
+            if elsewhere is not None:
+                self._counters.note("twilio_asked_elsewhere")
+                return elsewhere
         answered = answer(fields)
         return await answered if isinstance(answered, Awaitable) else answered
 
     def _refused(self, cause: str, status: int = 403) -> Response:
         self._counters.note(f"twilio_refused_{cause}")
         return PlainTextResponse("not accepted", status)
+
+    def _is_here(self, call_sid: str) -> bool:
+        """The call is this process's, or was."""
+        known = self._calls.get(call_sid)
+        return known is not None and known.has_begun
 
     # Webhooks
 
@@ -235,7 +261,7 @@ class _Door:
             return self._refused("no_call_sid", 400)
         now = time.time()
         known = self._calls.get(call_sid)
-        if known is not None and known.has_begun:
+        if self._is_here(call_sid) or self._begun.holds(call_sid):
             return self._refused("replayed")
         if known is not None and now < known.until:
             return _xml(known.document)
@@ -407,7 +433,12 @@ class _Door:
             self._counters.note(f"twilio_refused_stream_{cause}")
             await websocket.send_denial_response(PlainTextResponse("not accepted", 403))
             return
-        if (refusal := self._switchboard.refuses_socket()) is not None:
+        visitor = Visitor.of(websocket)
+        if visitor.resumes:
+            if not self._switchboard.has_call(self._owner, visitor.resumes):
+                await websocket.send_denial_response(PlainTextResponse("no such call", 404))
+                return
+        elif (refusal := self._switchboard.refuses_socket()) is not None:
             await websocket.send_denial_response(PlainTextResponse("no capacity", 503, refusal.headers))
             return
         socket = CarrierSocket(
@@ -416,35 +447,42 @@ class _Door:
             counters=self._counters,
         )
         socket.leg = leg_of(websocket)
-        self._switchboard.hold(socket, self._owner, {}, admits=partial(self._admits, socket))
+        # A sibling that passes a stream on has taken its ticket.
+        admits = partial(self._admits, socket, is_taken=bool(visitor.resumes))
+        self._switchboard.hold(socket, self._owner, {}, visitor, admits=admits)
         await accept_leg(websocket, socket)
 
-    def _admits(self, socket: CarrierSocket, offer: SessionOffered) -> bool:
+    def _admits(self, socket: CarrierSocket, offer: SessionOffered, *, is_taken: bool) -> bool:
         told = offer.parameters
         proof = told.get(PROOF_PARAMETER, "")
         claims = _claims(offer.caller, offer.bot_name, told)
         cause: str | None = "other_account"
         if not self._account_sid or told.get("accountSid") == self._account_sid:
             ticket = told.get(TICKET_PARAMETER, "")
-            cause = self._tickets.take(ticket, offer.conversation_id, claims, now=time.time())
+            take = self._tickets.check if is_taken else self._tickets.take
+            cause = take(ticket, offer.conversation_id, claims, now=time.time())
         if cause is not None:
             self._counters.note(f"twilio_refused_stream_{cause}")
             return False
         if proof:
             self._continuity.prove(self._owner, offer.conversation_id)
+        self._begun.make(offer.conversation_id)
         # Another process may have answered the webhook.
         known = self._calls.get(offer.conversation_id, _KnownCall(b"", 0.0))
         known.has_begun = True
         known.bot = offer.bot_name
         known.transfer, known.is_dialled = None, False
-        self._keep(offer.conversation_id, known)
-        socket.hand_over = partial(self._hand_over, known)
+        socket.hand_over = partial(self._hand_over, offer.conversation_id, known)
+        if not offer.is_return or self._switchboard.find(offer.conversation_id) is not None:
+            # Else the call is elsewhere, and asked there, unless it comes to be this process's.
+            self._keep(offer.conversation_id, known)
         return True
 
-    def _hand_over(self, known: _KnownCall, transfer: TransferCall) -> None:
+    def _hand_over(self, call_sid: str, known: _KnownCall, transfer: TransferCall) -> None:
         if not transfer.target.startswith(("tel:", "sip:", "sips:")):
             raise ValueError("expected a tel: or sip: address")
         known.transfer = transfer
+        self._keep(call_sid, known)
 
 
 def _claims(caller: str, bot: str, parameters: Mapping[str, str]) -> tuple[str, ...]:
