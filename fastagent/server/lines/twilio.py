@@ -20,8 +20,11 @@ and refuses from then on, and a stream needs a ticket that is taken once.
 
 Each request may come to another process. A ticket is good in all of them, and what was taken or has begun is
 marked in the folder where they meet; what only the process of a call can answer, its siblings ask it.
+Machines that share a store learn from it that a ticket was taken, while the call begins.
 """
 
+import asyncio
+import hashlib
 import logging
 import re
 import time
@@ -38,6 +41,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from fastagent.call import CallServices
+from fastagent.errors import SessionError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.kept.continuity import Continuity
 from fastagent.server.life.forward import Visitor
@@ -87,6 +91,8 @@ FALLBACK_PATH = "/twilio/fallback"
 SMS_PATH = "/twilio/sms"
 
 BODY_BYTES_MAX = 65_536
+STORE_TIMEOUT_S = 2.0
+"""For the store to say whether another machine took a ticket."""
 BEGUN_KEPT_S = 86_400.0
 """How long a call's webhook is known to have been answered, in whichever process."""
 CALLS_KEPT = 10_000
@@ -466,6 +472,9 @@ class _Door:
             return False
         if proof:
             self._continuity.prove(self._owner, offer.conversation_id)
+        if not is_taken and self._continuity.keeps_ended:
+            ticket = told.get(TICKET_PARAMETER, "")
+            self._continuity.start(self._end_replayed(offer.conversation_id, ticket))
         self._begun.make(offer.conversation_id)
         # Another process may have answered the webhook.
         known = self._calls.get(offer.conversation_id, _KnownCall(b"", 0.0))
@@ -477,6 +486,20 @@ class _Door:
             # Else the call is elsewhere, and asked there, unless it comes to be this process's.
             self._keep(offer.conversation_id, known)
         return True
+
+    async def _end_replayed(self, call_sid: str, ticket: str) -> None:
+        """End a call whose ticket another machine of the store has taken; a store that is away ends none."""
+        name = f"ticket:{hashlib.sha256(ticket.encode()).hexdigest()}"
+        try:
+            async with asyncio.timeout(STORE_TIMEOUT_S):
+                if await self._continuity.is_first(name, TICKET_TTL_S):
+                    return
+        except (SessionError, TimeoutError):
+            self._counters.note("twilio_tickets_unchecked")
+            return
+        self._counters.note("twilio_refused_stream_ticket_replayed")
+        if (call := self._switchboard.find(call_sid)) is not None:
+            call.end("error")
 
     def _hand_over(self, call_sid: str, known: _KnownCall, transfer: TransferCall) -> None:
         if not transfer.target.startswith(("tel:", "sip:", "sips:")):
