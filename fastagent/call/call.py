@@ -332,11 +332,6 @@ class Call:
         return self._bridge.phase is Phase.PARKED
 
     @property
-    def awaits_return(self) -> bool:
-        """The caller was handed on together with their line, and is back if nobody takes them over."""
-        return self._bridge.awaits_return
-
-    @property
     def session_id(self) -> str:
         """The id of its stored session; the call's own without one."""
         return self.call_id if self._kept.stored is None else self._kept.stored.session_id
@@ -350,6 +345,11 @@ class Call:
     def is_over(self) -> bool:
         """Nothing more happens."""
         return self._over.done()
+
+    @property
+    def awaits_return(self) -> bool:
+        """The caller was handed on together with their line, and is back if nobody takes them over."""
+        return self._bridge.awaits_return
 
     @property
     def media_name(self) -> str:

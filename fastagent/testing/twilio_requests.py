@@ -68,7 +68,7 @@ async def _request(
             try:
                 writer.write(head + body)
                 await writer.drain()
-                return _answer_in(await _read_all(reader))
+                return _answer_in(await _read_to_end(reader))
             finally:
                 writer.close()
                 await writer.wait_closed()
@@ -76,13 +76,11 @@ async def _request(
         raise LegConnectError(LEG, type(error).__name__, retryable=True) from None
 
 
-async def _read_all(reader: asyncio.StreamReader) -> bytes:
-    """Head and body may come apart; the server closes behind them."""
+async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection is closed, up to the limit: head and body may come apart."""
     data = bytearray()
-    while piece := await reader.read(ANSWER_BYTES_MAX):
+    while len(data) < ANSWER_BYTES_MAX and (piece := await reader.read(ANSWER_BYTES_MAX - len(data))):
         data += piece
-        if len(data) > ANSWER_BYTES_MAX:
-            raise ValueError("the answer is too long")
     return bytes(data)
 
 
