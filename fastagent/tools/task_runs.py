@@ -325,11 +325,17 @@ class TaskRuns:
             # Behind the run's first step, which reads what it was begun with.
             asyncio.get_running_loop().call_soon(run.machine.hear, heard)
 
-    def signal(self, event: Event, text: str = "") -> None:
-        """Tell those whose states answer to it of an event of the line; keys go to `press`."""
+    def signal(self, event: Event, text: str = "") -> bool:
+        """Tell those whose states answer to it of an event of the line; keys go to `press`.
+
+        Returns:
+            one of them at least took it.
+        """
+        is_taken = False
         for run in self._runs.values():
             if run.machine.handles(event):
-                run.machine.signal(event, text)
+                is_taken |= run.machine.signal(event, text)
+        return is_taken
 
     async def want_person(self) -> Report | None:
         """Let a task see to the caller's wish for a person; None when none does, or not in time."""
