@@ -96,6 +96,7 @@ class _Server(uvicorn.Server):
             late_s=settings.handshake_timeout_s,
             connections=lambda: self._service.connections.held,
             is_port_shared=settings.reuse_port and not settings.run_dir,
+            leave_port=self._service.observability.leave_port,
         )
         acceptor.resume()
         self._acceptor = acceptor

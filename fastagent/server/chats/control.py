@@ -6,6 +6,7 @@ from typing import Any
 
 import orjson
 
+from fastagent.afsm.orders import DigitsEnd, DigitsOutcome, Order, TransferEnd, TransferOutcome
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.tools.reports import Report
 
@@ -34,9 +35,12 @@ class TextControl:
     def hang_up(self, reason: str) -> None:
         """Nothing is to be ended: the task's last words are its end."""
 
-    def transfer(self, target: str, reason: str) -> None:
+    def transfer(
+        self, target: str, reason: str, *, is_warm: bool = False, summary: str = ""
+    ) -> Order[TransferOutcome]:
         """Note that this takes a call."""
         self.wants_line = True
+        return Order.settled(TransferOutcome(TransferEnd.NOT_SUPPORTED))
 
     def hand_over(self, to: str, reason: str) -> bool:
         """Note that this takes a call."""
@@ -47,8 +51,15 @@ class TextControl:
         """Nothing is remembered of who writes: that is for callers who proved who they are."""
         return False
 
-    def send_dtmf(self, digits: str) -> None:
+    def send_digits(self, digits: str) -> Order[DigitsOutcome]:
         """There is no far side."""
+        return Order.settled(DigitsOutcome(DigitsEnd.NOT_SUPPORTED))
+
+    def hold(self, clip: str = "") -> None:
+        """Nobody waits on a line."""
+
+    def resume(self) -> None:
+        """Nobody was put on hold."""
 
     def send_metadata(self, value: Mapping[str, Any]) -> None:
         """There is no network's side."""
