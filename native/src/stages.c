@@ -3,7 +3,7 @@
 #include <string.h>
 #include <time.h>
 
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FA_SCALAR)
 #include <cpuid.h>
 #include <x86intrin.h>
 #endif
@@ -15,7 +15,7 @@ static int uses_tsc;
 
 /* The counter must run at one rate in every state of the processor (CPUID 8000_0007, EDX bit 8). */
 __attribute__((constructor)) static void choose_clock(void) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FA_SCALAR)
     unsigned a, b, c, d;
     uses_tsc = __get_cpuid(0x80000007, &a, &b, &c, &d) && (d >> 8 & 1);
 #endif
@@ -24,7 +24,7 @@ __attribute__((constructor)) static void choose_clock(void) {
 int fa_stages_uses_tsc(void) { return uses_tsc; }
 
 uint64_t fa_stages_clock(void) {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(FA_SCALAR)
     if (uses_tsc)
         return __rdtsc();
 #endif
