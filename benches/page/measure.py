@@ -33,7 +33,7 @@ class Pace:
     capacity_levels: tuple[int, ...]
     capacity_seconds: float
     peer_levels: tuple[int, ...] | None
-    """Instead of each peer's own."""
+    """Instead of each peer's own, as far as these reach."""
     peer_seconds: float
 
 
@@ -135,6 +135,9 @@ def peers(pace: Pace, remarks: list[str]) -> list[Climb]:
     all_levels = tuple(sorted({level for levels in own.values() for level in levels}))
 
     def levels_of(entrant: Entrant) -> Sequence[int]:
-        return pace.peer_levels or own.get(entrant.name, all_levels)
+        levels = own.get(entrant.name, all_levels)
+        if pace.peer_levels is None:
+            return levels
+        return [level for level in pace.peer_levels if level <= levels[-1]]
 
     return measure(entrants([peer.name for peer in peers_named([])], remarks), levels_of, pace.peer_seconds)

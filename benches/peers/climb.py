@@ -124,7 +124,7 @@ def climb(
         try:
             step = _step(run_trial(load, start_for(load), cores), calls, seconds)
         except TrialError as error:
-            step = Step(calls, seconds, failure=str(error).splitlines()[0])
+            step = Step(calls, seconds, failure=str(error).splitlines()[0].partition(";")[0])
         steps.append(step)
         told(step)
         if step.failure:
