@@ -81,8 +81,24 @@ def _goals(findings: Findings) -> str:
             + ".",
             "",
             *_goal_table(goals),
+            *_doubt(findings),
         ]
     )
+
+
+def _doubt(findings: Findings) -> list[str]:
+    """What must be said when the machine had other work."""
+    steps = [step for one in (*findings.capacity, *findings.peers) for step in one.steps]
+    disturbed = [step.others_percent > DISTURBED_PERCENT for step in steps]
+    if findings.relay is not None:
+        disturbed += [bool(trial["disturbed"]) for trial in findings.relay.trials]
+    if not any(disturbed):
+        return []
+    return [
+        "",
+        f"**Others used the server's core in {sum(disturbed)} of {len(disturbed)} trials**, more than "
+        f"{DISTURBED_PERCENT:g} % of it: believe no verdict of this run that a quiet machine has not repeated.",
+    ]
 
 
 def _goal_table(goals: Sequence[Goal]) -> list[str]:
