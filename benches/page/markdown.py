@@ -97,7 +97,7 @@ def _doubt(findings: Findings) -> list[str]:
     return [
         "",
         f"**Others used the server's core in {sum(disturbed)} of {len(disturbed)} trials**, more than "
-        f"{DISTURBED_PERCENT:g} % of it: believe no verdict of this run that a quiet machine has not repeated.",
+        f"{DISTURBED_PERCENT:g} % of it: believe no verdict that a quiet machine has not repeated.",
     ]
 
 
