@@ -117,8 +117,8 @@ def _capacity(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Capacity",
             "",
-            f"More and more talking calls on one core, until p99 exceeds {GIVE_UP_MS:g} ms, too much "
-            "audio is lost or a call fails. Each level has a freshly started server.",
+            f"More and more talking calls on one core, until p99 exceeds {GIVE_UP_MS:g} ms, too much audio "
+            "is lost or a call fails. Each level has a freshly started server.",
             *_images(pictures, ("capacity-p99.svg", "capacity-core.svg", "capacity-memory.svg")),
             "",
             *_steps(findings.capacity),
