@@ -17,7 +17,8 @@ PEERS = """\
 The same Twilio calls and the same model through each server, one process on one core, the peers in
 environments of their own (`benches/peers/requirements/`). What each is made of stands at the top of its
 file in `benches/peers/`. Some gather audio before they pass it on, or resample it: that is in their p50
-with ten calls already. CPU and memory are those of the most calls that a server carried."""
+with ten calls already. The model hears who interrupts; FastAgent with its own ears for that is told as
+well. CPU and memory are those of the most calls that a server carried."""
 HOW = f"""\
 Callers and model are one C program on one core, the server is on the other, all on loopback. Each
 caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so every call is at
@@ -208,7 +209,8 @@ def _relay(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Beside a byte relay",
             "",
-            "The relay copies bytes and understands none; FastAgent does its work on the same messages.",
+            "The relay copies bytes and understands none; FastAgent does its work on the same messages, with "
+            "its own ears for interruptions off.",
             *_images(pictures, ("relay-cpu.svg",)),
             "",
             *_table(heads, rows),

@@ -114,7 +114,7 @@ def test_a_peer_that_cannot_be_built_is_a_remark_and_the_others_climb(monkeypatc
     monkeypatch.setattr(run, "environment", environment)
     remarks: list[str] = []
 
-    assert [one.name for one in run.entrants(["agents"], remarks)] == ["relay", "fastagent"]
+    assert [one.name for one in run.entrants(["agents"], remarks)] == ["relay", "fastagent", "fastagent-ears"]
     assert remarks == ["OpenAI Agents SDK was not measured: agents: pip failed:"]
     with pytest.raises(ValueError, match="expected peers among fastapi, agents, pipecat, got jambonz"):
         run.entrants(["jambonz"], [])
