@@ -17,7 +17,8 @@ PEERS = """\
 The same Twilio calls and the same model through each server, one process on one core, the peers in
 environments of their own (`benches/peers/requirements/`). What each is made of stands at the top of its
 file in `benches/peers/`. Some gather audio before they pass it on, or resample it: that is in their p50
-with ten calls already. CPU and memory are those of the most calls that a server carried."""
+with ten calls already. The model hears who interrupts; FastAgent with its own ears for that is told as
+well. CPU and memory are those of the most calls that a server carried."""
 HOW = f"""\
 Callers and model are one C program on one core, the server is on the other, all on loopback. Each
 caller sends 20 ms frames without a pause and the model talks in deltas of 100 ms, so every call is at
@@ -81,8 +82,24 @@ def _goals(findings: Findings) -> str:
             + ".",
             "",
             *_goal_table(goals),
+            *_doubt(findings),
         ]
     )
+
+
+def _doubt(findings: Findings) -> list[str]:
+    """What must be said when the machine had other work."""
+    steps = [step for one in (*findings.capacity, *findings.peers) for step in one.steps]
+    disturbed = [step.others_percent > DISTURBED_PERCENT for step in steps]
+    if findings.relay is not None:
+        disturbed += [bool(trial["disturbed"]) for trial in findings.relay.trials]
+    if not any(disturbed):
+        return []
+    return [
+        "",
+        f"**Others used the server's core in {sum(disturbed)} of {len(disturbed)} trials**, more than "
+        f"{DISTURBED_PERCENT:g} % of it: believe no verdict that a quiet machine has not repeated.",
+    ]
 
 
 def _goal_table(goals: Sequence[Goal]) -> list[str]:
@@ -192,7 +209,8 @@ def _relay(findings: Findings, pictures: Collection[str]) -> str:
         [
             "## Beside a byte relay",
             "",
-            "The relay copies bytes and understands none; FastAgent does its work on the same messages.",
+            "The relay copies bytes and understands none; FastAgent does its work on the same messages, with "
+            "its own ears for interruptions off.",
             *_images(pictures, ("relay-cpu.svg",)),
             "",
             *_table(heads, rows),

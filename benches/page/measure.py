@@ -1,6 +1,7 @@
 """The parts of a page, each measured by the bench that owns it."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from benches.relay.toolchain import BuildError
 __all__ = ["PARTS", "Pace", "measure_part"]
 
 ROOT = Path(__file__).resolve().parents[2]
+WITHOUT_EARS = {"FASTAGENT_BARGE_IN": "model"}
+"""What the relay's goals are for: the model hears who interrupts."""
 PARTS = ("kernels", "relay", "capacity", "peers")
 
 
@@ -33,7 +36,7 @@ class Pace:
     capacity_levels: tuple[int, ...]
     capacity_seconds: float
     peer_levels: tuple[int, ...] | None
-    """Instead of each peer's own."""
+    """Instead of each peer's own, as far as these reach."""
     peer_seconds: float
 
 
@@ -119,7 +122,12 @@ def relay(pace: Pace) -> RelayFindings:
         command = [sys.executable, "-m", "benches.relay.run", "--json", str(report), *pace.relay_arguments]
         try:
             done = subprocess.run(
-                command, cwd=ROOT, stdout=subprocess.DEVNULL, timeout=pace.relay_limit_s, check=False
+                command,
+                cwd=ROOT,
+                env=os.environ | WITHOUT_EARS,
+                stdout=subprocess.DEVNULL,
+                timeout=pace.relay_limit_s,
+                check=False,
             )
         except subprocess.TimeoutExpired as error:
             raise MeasureError(f"the relay bench took longer than {pace.relay_limit_s:.0f} s") from error
@@ -135,6 +143,9 @@ def peers(pace: Pace, remarks: list[str]) -> list[Climb]:
     all_levels = tuple(sorted({level for levels in own.values() for level in levels}))
 
     def levels_of(entrant: Entrant) -> Sequence[int]:
-        return pace.peer_levels or own.get(entrant.name, all_levels)
+        levels = own.get(entrant.name, all_levels)
+        if pace.peer_levels is None:
+            return levels
+        return [level for level in pace.peer_levels if level <= levels[-1]]
 
     return measure(entrants([peer.name for peer in peers_named([])], remarks), levels_of, pace.peer_seconds)

@@ -15,10 +15,11 @@ from benches.relay.report import CPU_RATIO_TRANSCODING, needs_no_conversion
 
 __all__ = ["Bar", "Line", "bars", "lines", "pictures_of"]
 
-OURS = "#0b7285"
+OURS, OURS_WITH_EARS = "#0b7285", "#66a9b5"
 PEER = "#868e96"
 LINES = {
     "fastagent": OURS,
+    "fastagent-ears": OURS_WITH_EARS,
     "relay": "#495057",
     "fastapi": "#e8590c",
     "agents": "#7048e8",

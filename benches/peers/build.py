@@ -6,6 +6,7 @@ left as it is.
 """
 
 import argparse
+import fcntl
 import hashlib
 import subprocess
 import sys
@@ -30,6 +31,13 @@ def environment(peer: Peer) -> Path:
     Raises:
         PeerBuildError: the installer failed, or took longer than `INSTALL_LIMIT_S`.
     """
+    peer.environment.parent.mkdir(parents=True, exist_ok=True)
+    with peer.environment.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs may want it at once
+        return _made(peer)
+
+
+def _made(peer: Peer) -> Path:
     python = peer.environment / "bin" / "python"
     wanted = hashlib.sha256(peer.requirements.read_bytes()).hexdigest()
     stamp = peer.environment / STAMP

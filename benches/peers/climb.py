@@ -13,7 +13,7 @@ from benches.relay.trial import Cores, Load, StartServer, Trial, TrialError, run
 __all__ = ["Climb", "Step", "climb", "highest"]
 
 BASES = (10, 50)
-"""Calls from which on memory is taken to grow by calls alone; the greater one below a level is its base."""
+"""Calls from which on memory is taken to grow by calls alone; a level's base is at most half of it."""
 BASE_SECONDS = 1.0
 RUNG_CALLS = 200
 """Calls opened at a stretch: between a webhook and its stream lies a second in life, not a minute."""
@@ -124,7 +124,7 @@ def climb(
         try:
             step = _step(run_trial(load, start_for(load), cores), calls, seconds)
         except TrialError as error:
-            step = Step(calls, seconds, failure=str(error).splitlines()[0])
+            step = Step(calls, seconds, failure=str(error).splitlines()[0].partition(";")[0])
         steps.append(step)
         told(step)
         if step.failure:
@@ -141,7 +141,7 @@ def _stages(calls: int, seconds: float) -> tuple[tuple[int, float], ...]:
 
 
 def _base(calls: int) -> int | None:
-    return max((base for base in BASES if base < calls), default=None)
+    return max((base for base in BASES if 2 * base <= calls), default=None)
 
 
 def _slope(trial: Trial, calls: int) -> float | None:

@@ -15,7 +15,15 @@ from dataclasses import dataclass
 from benches.peers.build import PeerBuildError, environment
 from benches.peers.climb import Climb, Step, climb
 from benches.peers.peer import PEERS, peers_named
-from benches.relay.servers import BRIDGE_PATH, RELAY_PATH, Server, bridge, haproxy_path, relay
+from benches.relay.servers import (
+    BRIDGE_PATH,
+    DEFAULT_BRIDGE,
+    RELAY_PATH,
+    Server,
+    bridge,
+    haproxy_path,
+    relay,
+)
 from benches.relay.toolchain import BuildError
 from benches.relay.trial import TWILIO_FORMAT, Cores, Load, StartServer
 from fastagent import __version__
@@ -36,7 +44,7 @@ class Entrant:
     mode: str
     """``relay`` or ``bridge``, as `benches.relay.trial` calls them."""
     command: str | None = None
-    """Of a bridge other than ours."""
+    """Of a bridge; ours as its users have it when there is none."""
 
     def start(self, load: Load, core: int | None) -> StartServer:
         """How it is started for a load."""
@@ -60,13 +68,13 @@ class Entrant:
 
 
 def entrants(peers: Sequence[str], remarks: list[str]) -> list[Entrant]:
-    """The byte relay, FastAgent, and these peers with their environments made.
+    """The byte relay, FastAgent without and with its ears, and these peers with their environments made.
 
     Args:
         peers: names among `PEERS`.
         remarks: gets a line for each peer whose environment could not be made.
     """
-    found = [ours_and_relay()[1], ours_and_relay()[0]]
+    found = houses_own()
     for peer in peers_named(peers) if peers else []:
         try:
             python = environment(peer)
@@ -80,13 +88,15 @@ def entrants(peers: Sequence[str], remarks: list[str]) -> list[Entrant]:
     return found
 
 
-def ours_and_relay() -> tuple[Entrant, Entrant]:
-    """FastAgent, and the relay that only copies bytes."""
-    title = "HAProxy, copies bytes" if haproxy_path() else "C relay, copies bytes"
-    return (
-        Entrant("fastagent", "FastAgent", __version__, "bridge"),
-        Entrant("relay", title, "", "relay"),
-    )
+def houses_own() -> list[Entrant]:
+    """The relay that only copies bytes, and FastAgent: judged as its peers are, and as its users have it."""
+    relay_title = "HAProxy, copies bytes" if haproxy_path() else "C relay, copies bytes"
+    return [
+        Entrant("relay", relay_title, "", "relay"),
+        # The model hears who interrupts, as it does for the peers.
+        Entrant("fastagent", "FastAgent", __version__, "bridge", f"{DEFAULT_BRIDGE} --set barge_in=model"),
+        Entrant("fastagent-ears", "FastAgent, own ears", __version__, "bridge"),
+    ]
 
 
 def relay_version() -> str:

@@ -24,6 +24,7 @@ from benches.relay.webhook import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL
 
 __all__ = [
     "BRIDGE_PATH",
+    "DEFAULT_BRIDGE",
     "PASSTHROUGH_COMMAND",
     "RELAY_PATH",
     "Server",

@@ -13,6 +13,7 @@ import fastagent
 from benches.page.__main__ import main as page
 from benches.page.findings import Findings, Kernel, Machine, RelayFindings
 from benches.page.goals import goals_of
+from benches.page.markdown import page_of
 from benches.page.measure import PARTS
 from benches.peers.climb import Climb, Step
 from benches.peers.peer import PEERS
@@ -45,7 +46,7 @@ def trial(mode: str, cpu: float) -> dict[str, object]:
     stage = {"calls": 300, "cpu_ms_per_call_s": cpu, "server_cpu_percent": 30.0, "up": way, "down": way}
     name = "bridge" if mode == "bridge" else "haproxy"
     return {
-        "server": name, "mode": mode, "media_format": "twilio/mulaw", "faults": [],
+        "server": name, "mode": mode, "media_format": "twilio/mulaw", "faults": [], "disturbed": False,
         "stages": {"10": stage, "300": stage},
     }  # fmt: skip
 
@@ -140,6 +141,13 @@ def test_how_many_calls_a_peer_held_within_each_limit(stored, tmp_path) -> None:
     assert "| FastAPI pass-through 1.0 | 10 | 50 | 50 | 5.50 ms/s | 300 KiB |" in text
     assert "| Pipecat 1.0 | none | none | 10 | 30.00 ms/s | – |" in text
     assert "3 calls failed: &lt;model> & more" in text
+
+
+def test_a_run_on_a_busy_machine_says_so_beside_its_verdicts(findings, tmp_path) -> None:
+    assert "believe no verdict" not in page_of(findings, [])
+    busy = replace(step(10, 1.5, 0.3), others_percent=40.0)
+    disturbed = replace(findings, capacity=[climb("fastagent", "FastAgent", busy)])
+    assert "**Others used the server's core in 1 of 10 trials**" in page_of(disturbed, [])
 
 
 def test_what_was_not_run_is_a_goal_not_measured_and_misses_are_an_exit_code(findings, tmp_path) -> None:
