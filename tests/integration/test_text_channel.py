@@ -30,6 +30,7 @@ from tests.integration.redis_server import RedisServer
 from tests.integration.test_continuity import CALLER, welcomed
 from tests.integration.test_state_calls import kinds, lines
 from tests.integration.test_twilio_texts import OURS, Place, counted, message, play, post, said, until
+from tests.written import is_written
 
 TOKEN = "a token of thirty-two characters"
 ASK = "Shall I book it?"
@@ -196,7 +197,7 @@ def test_what_is_private_at_the_bank_stays_for_the_call(tmp_path: Path) -> None:
             await phone.hang_up()
             await place.over(server)
         for path in (*place.directory.glob("journals/*"), *place.directory.glob("sessions.db*")):
-            assert pin.encode() not in path.read_bytes()
+            assert not is_written(pin, path.read_bytes())
 
     chat(tmp_path, scenario)
 
