@@ -306,10 +306,15 @@ static void make_block(fa_conceal *c)
     const float slope = (fade * limiter - gain) / (float)n;
     for (uint32_t i = 0; i < n; i++) {
         gain += slope;
-        store_sample(block, i, out[i] * gain);
+        out[i] *= gain;
     }
+    /* The gain moves over the block: one that is loud before it has come down is brought down whole. */
+    const float given = dot(out, out, n);
+    const float rest = given > c->block_energy_max ? sqrtf(c->block_energy_max / given) : 1;
+    for (uint32_t i = 0; i < n; i++)
+        store_sample(block, i, out[i] * rest);
     c->fade = fade;
-    c->limiter = limiter;
+    c->limiter = limiter * rest;
     c->blocks++;
     c->is_silent = fade == 0;
 }

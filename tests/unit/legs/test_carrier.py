@@ -9,7 +9,7 @@ from fastagent._native.listener import Leg
 from fastagent.errors import MalformedMessageError
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.stats import Counters
-from fastagent.wire.events import EndReason, HangUp, SessionEnded, TransferCall
+from fastagent.wire.events import EndReason, HandedOver, HangUp, SessionEnded, TransferCall
 
 
 class Codec:
@@ -91,7 +91,7 @@ def test_a_caller_is_handed_on_by_other_means_and_the_socket_closes():
     assert scene.story == [transfer, (1000, "handed over")]
     scene.story.clear()
     scene.socket.on_closed(1000, "")
-    assert scene.story == [SessionEnded(EndReason.TRANSFERRED)]
+    assert scene.story == [HandedOver()]
 
 
 def test_a_transfer_that_is_refused_leaves_the_call_as_it_was():
