@@ -11,6 +11,9 @@ import pytest
 
 from fastagent._native import stages
 from fastagent.cli import main
+from fastagent.errors import ConfigurationError
+from fastagent.profile import asking
+from fastagent.profile.reading import Begun
 from tests.integration.scene import Scene, chirp, run
 
 ROOT = Path(__file__).parents[2]
@@ -111,6 +114,28 @@ def test_a_measurement_ends_with_whoever_asked_for_it() -> None:
             await until(lambda: stages.every() == 0)
 
     run(scenario)
+
+
+def test_an_answer_that_ends_its_connection_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As through a proxy that keeps no connection open."""
+    monkeypatch.setattr(asking, "CONNECT_TIMEOUT_S", 0.1)
+    begun = Begun(pid=1, version="1", python="CPython 3", seconds=0.25)
+
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+            writer.write(head + begun.model_dump_json().encode() + b"\n")
+            await asyncio.sleep(begun.seconds)
+            writer.write(b"{}\n")
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as between:
+            url = f"http://127.0.0.1:{between.sockets[0].getsockname()[1]}"
+            with pytest.raises(ConfigurationError, match="gave no reading"):
+                await asking.measure_server(asking.ServerAddress(url), begun.seconds, 0)
+
+    asyncio.run(scenario())
 
 
 def test_nobody_there_is_one_line(capsys: Any) -> None:
