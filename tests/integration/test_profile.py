@@ -152,6 +152,7 @@ def test_nobody_there_is_one_line(capsys: Any) -> None:
         (["m:a", "--url", "http://127.0.0.1:1"], "leave out --url"),
         (["--calls", "3"], "go with MODULE:AGENT"),
         (["--stacks", "none", "--svg", "x.svg"], "need stacks"),
+        (["--json", "no-such-folder/x.json"], "there is no such folder"),
         (["--seconds", "0"], "expected 0.1 to 120"),
         (["--seconds", "nan"], "expected 0.1 to 120"),
         (["m:a", "--calls", "0"], "expected 1 to 2000"),
