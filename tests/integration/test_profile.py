@@ -119,6 +119,19 @@ def test_a_measurement_ends_with_whoever_asked_for_it() -> None:
     run(scenario)
 
 
+def test_a_measurement_ends_with_the_server_and_gives_what_it_has() -> None:
+    async def scenario(scene: Scene) -> None:
+        server = asking.ServerAddress(f"http://127.0.0.1:{scene.server.port}")
+        async with asyncio.timeout(10):
+            measuring = asyncio.create_task(asking.measure_server(server, 60.0, 1))
+            await until(lambda: stages.every() > 0)
+            scene.server.stop()
+            reading = await measuring
+        assert reading.seconds < 10
+
+    run(scenario)
+
+
 def test_an_answer_that_ends_its_connection_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """As through a proxy that keeps no connection open."""
     monkeypatch.setattr(asking, "CONNECT_TIMEOUT_S", 0.1)

@@ -6,6 +6,7 @@ and each collection two.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import platform
@@ -49,9 +50,14 @@ class Profiler:
     def __init__(self, calls: Callable[[], int]) -> None:
         self._calls = calls
         self.is_running = False
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """End what runs now, with what it measured so far: the server does not wait for it."""
+        self._closed.set()
 
     async def measure(self, seconds: float, every: int) -> ProfileReading:
-        """Measure from now on.
+        """Measure from now on, until the time is over or `close` is called.
 
         Args:
             every: one frame in so many is timed; 0 times none and counts no allocations, so that whoever else
@@ -73,7 +79,9 @@ class Profiler:
             calls = self._calls()
             lag.start()
             gc.callbacks.append(garbage.note)
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._closed.wait()
             after = _Moment()
         finally:
             stages.set_every(0)
