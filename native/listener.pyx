@@ -205,6 +205,8 @@ cdef class Leg(WSListener):
             self._take_close(frame)
         else:
             self._refuse(1002, "unknown opcode")
+        if self.way == FA_WAY_OTHER:
+            fa_stages_lap(FA_STAGE_GUARD)  # control frames and refusals meet no other stage
         fa_stages_end(is_timed, self.way)
         spent = _now_ns() - begun
         k = 0

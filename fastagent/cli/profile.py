@@ -125,6 +125,10 @@ def run(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
         options.usage_error("--calls, --media and --set go with MODULE:AGENT")
     if options.stacks == "none" and (options.svg or options.folded):
         options.usage_error("--svg and --folded need stacks")
+    written = [options.svg, options.html, options.folded, Path(options.json) if options.json else None]
+    for path in written:
+        if path is not None and not path.parent.is_dir():
+            options.usage_error(f"{path}: there is no such folder")  # rather now than when all is measured
     return _run(options)
 
 

@@ -62,6 +62,15 @@ def run(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
 
 
 async def _run(options: argparse.Namespace) -> int:
+    try:
+        return await _look(options)
+    except BrokenPipeError:
+        # Whoever read has enough, as `head` does; what is kept for them has to go somewhere at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+async def _look(options: argparse.Namespace) -> int:
     if not options.every >= EVERY_MIN_S:
         raise ConfigurationError(f"--every: expected at least {EVERY_MIN_S:g} s")
     token = options.token or os.environ.get(TOKEN_VARIABLE, "").strip()

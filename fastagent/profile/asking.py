@@ -5,7 +5,6 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
@@ -56,17 +55,11 @@ class ServerAddress:
         return f"{self.parts.scheme}://{self.parts.netloc.rpartition('@')[2]}"
 
 
-async def measure_server(
-    server: ServerAddress,
-    seconds: float,
-    every: int,
-    on_begun: Callable[[Begun], None] = lambda begun: None,
-) -> ProfileReading:
+async def measure_server(server: ServerAddress, seconds: float, every: int) -> ProfileReading:
     """Have a server measure itself.
 
     Args:
         every: one frame in so many is timed; 0 for none.
-        on_begun: told on the loop when it begins.
 
     Raises:
         ConfigurationError: it cannot be reached, says no, or is no such server; the message says why.
@@ -75,20 +68,21 @@ async def measure_server(
     connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = connect(str(parts.hostname), parts.port, timeout=CONNECT_TIMEOUT_S)
     path = f"{parts.path.rstrip('/')}/profile?duration_ms={round(seconds * 1000)}&every={every}"
-    loop = asyncio.get_running_loop()
+    held: list[socket.socket] = []
 
     def exchange() -> tuple[int, bytes]:
         headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
         with contextlib.closing(connection):
+            connection.connect()
+            # A connection that ends with its answer forgets its socket before that is read.
+            held.append(connection.sock)
             connection.request("POST", path, headers=headers)
-            response = connection.getresponse()
-            if response.status != 200:
-                return response.status, response.read(LINE_BYTES_MAX)
-            begun = Begun.model_validate_json(response.readline(LINE_BYTES_MAX))
-            loop.call_soon_threadsafe(on_begun, begun)
-            if connection.sock is not None:
-                connection.sock.settimeout(seconds + GRACE_S)
-            return 200, response.readline(LINE_BYTES_MAX)
+            with connection.getresponse() as response:
+                if response.status != 200:
+                    return response.status, response.read(LINE_BYTES_MAX)
+                Begun.model_validate_json(response.readline(LINE_BYTES_MAX))
+                held[0].settimeout(seconds + GRACE_S)
+                return 200, response.readline(LINE_BYTES_MAX)
 
     try:
         status, content = await asyncio.to_thread(exchange)
@@ -108,9 +102,9 @@ async def measure_server(
         ) from None
     finally:
         # After Ctrl-C the thread still waits for an answer, and the process for the thread.
-        if connection.sock is not None:
+        for one in held:
             with contextlib.suppress(OSError):
-                connection.sock.shutdown(socket.SHUT_RDWR)
+                one.shutdown(socket.SHUT_RDWR)
 
 
 def _refusal(origin: str, status: int, content: bytes) -> str:

@@ -8,7 +8,6 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import picows
 
@@ -38,15 +37,6 @@ class LoadLimits:
     calls: int
     media: str = "raw/lpcm16_24"
     """The format that the carrier offers."""
-    token: str | None = None
-
-
-class Load(Protocol):
-    """What a generator of calls tells."""
-
-    @property
-    def talking(self) -> int:
-        """Calls that were answered and go on."""
 
 
 class _Model:
@@ -124,12 +114,15 @@ async def talking_model() -> AsyncIterator[str]:
         await server.wait_closed()
 
 
-class _Phones:
+class Load:
+    """Telephones that talk."""
+
     def __init__(self, phones: list[AudioCodesPhone]) -> None:
         self._phones = phones
 
     @property
     def talking(self) -> int:
+        """Calls that were answered and go on."""
         return sum(phone.is_connected and not phone.line.is_over for phone in self._phones)
 
 
@@ -149,7 +142,7 @@ async def loaded(url: str, limits: LoadLimits) -> AsyncIterator[Load]:
 
     async def ring(phone: AudioCodesPhone) -> None:
         try:
-            await phone.connect(url, limits.token)
+            await phone.connect(url)
             await phone.initiate()
         except FastAgentError as error:
             refusals.append(str(error))
@@ -157,7 +150,7 @@ async def loaded(url: str, limits: LoadLimits) -> AsyncIterator[Load]:
     try:
         for first in range(0, len(phones), RING_TOGETHER):
             await asyncio.gather(*(ring(phone) for phone in phones[first : first + RING_TOGETHER]))
-        load = _Phones(phones)
+        load = Load(phones)
         if not load.talking:
             raise ConfigurationError(f"no call was answered: {refusals[0] if refusals else 'all ended'}")
         yield load

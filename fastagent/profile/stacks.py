@@ -24,6 +24,7 @@ RATE_HZ = 199
 STACK_BYTES = 16_384
 """Of each stack that perf copies, to unwind it by the tables of the binaries."""
 FRAMES_MAX = 128
+"""Of each stack, the innermost: who is at work is told by those."""
 SCRIPT_TIMEOUT_S = 60.0
 TEXT_BYTES_MAX = 256 << 20
 
@@ -218,7 +219,7 @@ def _fold(stacks: Iterable[tuple[Sequence[str], int]]) -> tuple[dict[tuple[str, 
     folded = Counter[tuple[str, ...]]()
     waiting = 0
     for frames, n in stacks:
-        names = list(_distinct(map(_short, frames)))[:FRAMES_MAX]
+        names = list(_distinct(map(_short, frames)))[-FRAMES_MAX:]
         if any(WAITING.match(name) for name in names[-WAITING_DEPTH:]) and not any(
             group_of(name) is Group.KERNEL for name in names[-1:]
         ):

@@ -177,6 +177,7 @@ class Service:
         self.switchboard = Switchboard(self.services, self.agents.choose, self.admission, self.continuity)
         self.continuity.on_lost = self.switchboard.lose
         self.observability.connect(self.switchboard, self.counters)
+        self.profiler = Profiler(lambda: self.switchboard.active_calls)
 
     @property
     def agent_ids(self) -> frozenset[str]:
@@ -369,7 +370,7 @@ def build_app(service: Service) -> Starlette:
         ),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *rest_routes(service.doors, agents, sessions),
-        *profile_routes(Profiler(lambda: service.switchboard.active_calls), service.doors),
+        *profile_routes(service.profiler, service.doors),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]

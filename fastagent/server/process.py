@@ -115,6 +115,7 @@ class _Server(uvicorn.Server):
         assert self._drain is not None
         self.begin_drain(self._service.settings.drain_timeout_s)
         await self._drain.run()
+        self._service.profiler.close()
         if self._siblings is not None:
             self._siblings.leave()
         await self._acceptor.close()

@@ -1,6 +1,6 @@
 """How a reading looks on a terminal: lines of text, none wider than the terminal."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fastagent.top.reading import CallRow, Reading
@@ -25,7 +25,7 @@ SPEAKERS = {"caller": "caller", "bot": "bot", "both": "both", "": "-"}
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One column; text is cut, figures are never."""
+    """One column; text is cut, figures never are."""
 
     title: str
     width: int
@@ -44,7 +44,7 @@ COLUMNS = (
     Column("DROP", 4, lambda row: str(row.drops), is_figure=True),
     Column("$", 6, lambda row: "-" if row.dollars is None else f"{row.dollars:.3f}", is_figure=True),
 )
-"""All but the id, which takes what is left."""
+"""All but the id, which takes what is left. A narrow terminal shows the first ones, in whole."""
 ID_WIDTH_MIN = 8
 
 
@@ -91,9 +91,8 @@ def _head(reading: Reading, former: Reading | None, notice: str) -> list[str]:
     latency = reading.latency_ms
     first = f"fastagent {reading.version}  {reading.status}  up {clock(reading.uptime_s)}"
     lines = [f"{first}  {notice}".rstrip()]
-    answers = (
-        f"answers {latency['avg']:.0f} ms, p95 {latency['p95']:.0f}" if {"avg", "p95"} <= set(latency) else ""
-    )
+    # Zeros stand for no answer yet.
+    answers = f"answers {latency['avg']:.0f} ms, p95 {latency['p95']:.0f}" if _has_answers(latency) else ""
     lines.append(f"calls {reading.calls_in_all}  {answers}".rstrip())
     found = reading.metrics
     if found is None:
@@ -129,28 +128,46 @@ def _head(reading: Reading, former: Reading | None, notice: str) -> list[str]:
     return lines
 
 
-def _id_width(width: int) -> int:
-    return max(ID_WIDTH_MIN, width - sum(column.width + 1 for column in COLUMNS))
+def _has_answers(latency_ms: Mapping[str, float]) -> bool:
+    return "p95" in latency_ms and latency_ms.get("avg", 0.0) > 0
+
+
+def _columns(width: int) -> Sequence[Column]:
+    """Those that fit as a whole beside the id, the first ones first."""
+    left = width - ID_WIDTH_MIN
+    shown = []
+    for column in COLUMNS:
+        left -= column.width + 1
+        if left < 0:
+            break
+        shown.append(column)
+    return shown
 
 
 def _titles(width: int) -> str:
     cells = [
         column.title.rjust(column.width) if column.is_figure else column.title.ljust(column.width)
-        for column in COLUMNS
+        for column in _columns(width)
     ]
-    return " ".join([*_fit("CALL", _id_width(width)), *cells])
+    return _beside("CALL", cells, width)
 
 
 def _line(row: CallRow, width: int) -> str:
     cells = []
-    for column in COLUMNS:
+    for column in _columns(width):
         text = column.cell(row)
-        cells.append(text.rjust(column.width) if column.is_figure else _fit(text, column.width)[0])
-    return " ".join([*_fit(row.session_id, _id_width(width)), *cells])
+        cells.append(text.rjust(column.width) if column.is_figure else _fit(text, column.width))
+    return _beside(row.session_id, cells, width)
 
 
-def _fit(text: str, width: int) -> Sequence[str]:
-    return [text.ljust(width) if len(text) <= width else text[: width - 1] + "…"]
+def _beside(name: str, cells: Sequence[str], width: int) -> str:
+    """A name in what the cells leave; a figure that is wider than its column takes of that."""
+    rest = " ".join(cells)
+    return f"{_fit(name, max(1, width - len(rest) - 1))} {rest}"
+
+
+def _fit(text: str, width: int) -> str:
+    return text.ljust(width) if len(text) <= width else text[: width - 1] + "…"
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,7 @@ a caller is asked for: calls are told apart by their ids.
 import contextlib
 import http.client
 import json
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ class ServerReader:
         self._headers = {"Authorization": f"Bearer {token}"} if token else {}
 
     def read(self) -> Reading:
-        """Look once. Blocks for `TIMEOUT_S` at most for each of a few requests.
+        """Look once. Blocks for a few requests, in each for `TIMEOUT_S` at most until something comes.
 
         Raises:
             ConfigurationError: the token is refused, or what answers is no such server.
@@ -108,9 +109,9 @@ class ServerReader:
             calls=tuple(_row(one) for one in sessions),
             calls_in_all=in_all,
             latency_ms={
-                name: value
+                name: number
                 for name, value in (latency if isinstance(latency, dict) else {}).items()
-                if isinstance(value, (int, float))
+                if (number := _maybe(value)) is not None
             },
             metrics=metrics,
         )
@@ -121,7 +122,8 @@ class ServerReader:
         for _ in range(PAGES_MAX):
             target = f"/sessions?limit={PAGE}" + (f"&cursor={cursor}" if cursor else "")
             page = self._object(*self._get(target))
-            found += [one for one in page.get("active_sessions", []) if isinstance(one, dict)]
+            live = page.get("active_sessions")
+            found += [one for one in (live if isinstance(live, list) else ()) if isinstance(one, dict)]
             in_all = int(_number(page.get("total_count")))
             cursor = str(page.get("next_cursor") or "")
             if not cursor:
@@ -137,7 +139,7 @@ class ServerReader:
             raise LegConnectError(PEER, f"answered {status}", retryable=True, status=status)
         try:
             found = json.loads(content)
-        except ValueError:
+        except (ValueError, RecursionError):
             found = None
         if status != http.client.OK or not isinstance(found, dict):
             raise ConfigurationError(f"this is no FastAgent server: it answered {status}")
@@ -152,16 +154,19 @@ class ServerReader:
                 connection.request("GET", self._parts.path.rstrip("/") + target, headers=self._headers)
                 response = connection.getresponse()
                 return response.status, response.read(ANSWER_BYTES_MAX)
+        except (UnicodeError, http.client.InvalidURL):  # names that cannot be a host's or a path
+            raise ConfigurationError("--url: expected a host and a path that can be asked for") from None
         except (OSError, http.client.HTTPException) as error:
             raise LegConnectError(PEER, type(error).__name__, retryable=True) from None
 
 
 def _number(value: object) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+    return _maybe(value) or 0.0
 
 
 def _maybe(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    """A number that can be shown; None for anything else."""
+    return float(value) if isinstance(value, (int, float)) and abs(value) <= sys.float_info.max else None
 
 
 def _row(one: Mapping[str, Any]) -> CallRow:

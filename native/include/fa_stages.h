@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 typedef enum {
-    FA_STAGE_GUARD,    /* the rules of RFC 6455, UTF-8 */
+    FA_STAGE_GUARD,    /* the rules of RFC 6455, UTF-8; control frames */
     FA_STAGE_SCAN,     /* the JSON envelope */
     FA_STAGE_CHECK,    /* is this base64? */
     FA_STAGE_EARS,     /* taps: level, voice, barge-in, digits, recorder */

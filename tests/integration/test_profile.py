@@ -10,17 +10,22 @@ from typing import Any
 import pytest
 
 from fastagent._native import stages
-from fastagent.cli import main
+from fastagent.cli import main, profile
+from fastagent.errors import ConfigurationError
+from fastagent.profile import asking
+from fastagent.profile.reading import Begun
 from tests.integration.scene import Scene, chirp, run
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "an-admin-token-of-tests"
 SHORT = ("--seconds", "0.3", "--every", "1")
+"""Some frames come by."""
+SHORTEST = ("--seconds", "0.1", "--every", "1")
 
 
-async def profiled(scene: Scene, *words: str) -> int:
+async def profiled(scene: Scene, *words: str, limits: tuple[str, ...] = SHORT) -> int:
     url = f"http://127.0.0.1:{scene.server.port}"
-    return await asyncio.to_thread(main, ["profile", "--url", url, *SHORT, *words])
+    return await asyncio.to_thread(main, ["profile", "--url", url, *limits, *words])
 
 
 def talking(
@@ -72,9 +77,10 @@ def test_what_cannot_be_measured_is_said(
     picture = tmp_path / "flame.svg"
 
     async def check(scene: Scene) -> None:
-        assert await profiled(scene, "--stacks", "perf", "--svg", str(picture)) == 0
+        words = ("--stacks", "perf", "--svg", str(picture))
+        assert await profiled(scene, *words, limits=SHORTEST) == 0
 
-    run(talking(check))
+    run(check)
     captured = capsys.readouterr()
     assert "not measured: stacks: perf is not installed" in captured.out
     assert "system calls by /proc/PID/io" in captured.out
@@ -85,9 +91,9 @@ def test_what_cannot_be_measured_is_said(
 def test_a_server_with_tokens_wants_an_admins(capsys: Any) -> None:
     async def scenario(scene: Scene) -> None:
         words = ("--stacks", "none", "--no-syscalls")
-        assert await profiled(scene, *words) == 1
+        assert await profiled(scene, *words, limits=SHORTEST) == 1
         assert "wants a bearer token of an admin" in capsys.readouterr().err
-        assert await profiled(scene, *words, "--token", TOKEN) == 0
+        assert await profiled(scene, *words, "--token", TOKEN, limits=SHORTEST) == 0
         assert "not measured: stages: no audio came by" in capsys.readouterr().out
 
     run(scenario, admin_tokens=(TOKEN,))
@@ -113,6 +119,41 @@ def test_a_measurement_ends_with_whoever_asked_for_it() -> None:
     run(scenario)
 
 
+def test_a_measurement_ends_with_the_server_and_gives_what_it_has() -> None:
+    async def scenario(scene: Scene) -> None:
+        server = asking.ServerAddress(f"http://127.0.0.1:{scene.server.port}")
+        async with asyncio.timeout(10):
+            measuring = asyncio.create_task(asking.measure_server(server, 60.0, 1))
+            await until(lambda: stages.every() > 0)
+            scene.server.stop()
+            reading = await measuring
+        assert reading.seconds < 10
+
+    run(scenario)
+
+
+def test_an_answer_that_ends_its_connection_may_take_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As through a proxy that keeps no connection open."""
+    monkeypatch.setattr(asking, "CONNECT_TIMEOUT_S", 0.1)
+    begun = Begun(pid=1, version="1", python="CPython 3", seconds=0.25)
+
+    async def scenario() -> None:
+        async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.readuntil(b"\r\n\r\n")
+            head = b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nConnection: close\r\n\r\n"
+            writer.write(head + begun.model_dump_json().encode() + b"\n")
+            await asyncio.sleep(begun.seconds)
+            writer.write(b"{}\n")
+            writer.close()
+
+        async with await asyncio.start_server(answer, "127.0.0.1", 0) as between:
+            url = f"http://127.0.0.1:{between.sockets[0].getsockname()[1]}"
+            with pytest.raises(ConfigurationError, match="gave no reading"):
+                await asking.measure_server(asking.ServerAddress(url), begun.seconds, 0)
+
+    asyncio.run(scenario())
+
+
 def test_nobody_there_is_one_line(capsys: Any) -> None:
     assert main(["profile", "--url", "http://127.0.0.1:1", "--seconds", "0.1"]) == 1
     assert "cannot reach http://127.0.0.1:1" in capsys.readouterr().err
@@ -124,6 +165,7 @@ def test_nobody_there_is_one_line(capsys: Any) -> None:
         (["m:a", "--url", "http://127.0.0.1:1"], "leave out --url"),
         (["--calls", "3"], "go with MODULE:AGENT"),
         (["--stacks", "none", "--svg", "x.svg"], "need stacks"),
+        (["--json", "no-such-folder/x.json"], "there is no such folder"),
         (["--seconds", "0"], "expected 0.1 to 120"),
         (["--seconds", "nan"], "expected 0.1 to 120"),
         (["m:a", "--calls", "0"], "expected 1 to 2000"),
@@ -156,7 +198,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_server_of_its_own_is_called_measured_and_ended(place: Path, capsys: Any) -> None:
+def test_a_server_of_its_own_is_called_measured_and_ended(
+    place: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(profile, "SETTLE_S", 0.0)  # greetings may be among what is measured here
     words = ("--calls", "2", "--media", "raw/mulaw", "--stacks", "none", "--no-syscalls", "--json", "-")
     assert main(["profile", "desk_of_test:agent", *SHORT, *words]) == 0
     found = json.loads(capsys.readouterr().out)

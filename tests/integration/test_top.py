@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import json
+import os
 import re
 from typing import Any
 
@@ -24,6 +25,15 @@ async def ask(url: str, *words: str) -> int:
     top.add_parser(parser.add_subparsers())
     options = parser.parse_args(["top", "--url", url, *words])
     return int(await options.run(options))
+
+
+async def ask_for_a_reader_that_left(url: str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """What the command does in a pipe whose reader has enough."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody, monkeypatch.context() as patch:
+        patch.setattr("sys.stdout", nobody)
+        return await ask(url, "--json")
 
 
 def url_of(scene: Scene) -> str:
@@ -84,9 +94,10 @@ def test_a_token_that_is_refused_and_a_server_that_is_not_there_are_said_plainly
         monkeypatch.setenv("FASTAGENT_TOKEN", ADMIN)
         assert await ask(url_of(scene), "--once") == 0
         assert "no calls" in capsys.readouterr().out
+        assert await ask_for_a_reader_that_left(url_of(scene), monkeypatch) == 0
         with pytest.raises(LegConnectError):
             await ask("http://127.0.0.1:1", "--once")
-        for wrong in ("ftp://x", "http://[", "http://x:0"):
+        for wrong in ("ftp://x", "http://[", "http://x:0", f"http://{'x' * 70}.y", "http://127.0.0.1/a b/ü"):
             with pytest.raises(ConfigurationError, match="--url"):
                 await ask(wrong, "--once")
 

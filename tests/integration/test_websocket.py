@@ -21,6 +21,7 @@ import pytest
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from fastagent._native import stages
 from tests.integration.raw_peer import (
     BINARY,
     CLOSE,
@@ -184,6 +185,23 @@ def test_ten_pings_are_answered_in_order(peer):
     peer.write(b"".join(frame(PING, b"payload-%d" % i) for i in range(10)))
     for i in range(10):
         expect(peer, PONG, b"payload-%d" % i)
+    assert peer.leave() == 1000
+
+
+def test_time_of_a_control_frame_is_counted(peer):
+    before = stages.read()["other"]
+    stages.set_every(1)
+    try:
+        for payload in (b"one", b"two"):
+            peer.send(PING, payload)
+            expect(peer, PONG, payload)
+    finally:
+        stages.set_every(0)
+    after = stages.read()["other"]
+    # The last one may still be at its end.
+    assert after.timed > before.timed
+    assert after.stages["guard"].frames - before.stages["guard"].frames == after.timed - before.timed
+    assert after.whole.ns > before.whole.ns
     assert peer.leave() == 1000
 
 

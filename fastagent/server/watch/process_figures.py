@@ -12,7 +12,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["ProcessFigures", "read_process"]
+__all__ = ["ProcessFigures", "read_process", "resident_bytes"]
 
 STATM = Path("/proc/self/statm")
 DESCRIPTORS = Path("/proc/self/fd")
@@ -38,10 +38,10 @@ class ProcessFigures:
 def read_process() -> ProcessFigures:
     """Look at this process.
 
-    Cost: some 20 µs, and a part of a microsecond for each task.
+    Cost: some 20 µs, and a part of a microsecond for each task; before Linux 6.2 1 µs a descriptor, too.
     """
     return ProcessFigures(
-        memory_bytes=_memory_bytes(),
+        memory_bytes=resident_bytes(),
         descriptors=_descriptors(),
         threads=threading.active_count(),
         tasks=_tasks(),
@@ -50,7 +50,8 @@ def read_process() -> ProcessFigures:
     )
 
 
-def _memory_bytes() -> int:
+def resident_bytes() -> int:
+    """Resident memory of this process; 0 where the system does not tell."""
     try:
         return int(STATM.read_text().split()[1]) * resource.getpagesize()
     except OSError:  # no /proc here
@@ -59,7 +60,8 @@ def _memory_bytes() -> int:
 
 def _descriptors() -> int:
     try:
-        return len(os.listdir(DESCRIPTORS)) - 1  # the listing's own
+        # Since Linux 6.2 the folder's size is their number; listing takes a microsecond for each.
+        return DESCRIPTORS.stat().st_size or len(os.listdir(DESCRIPTORS)) - 1  # the listing's own
     except OSError:
         return 0
 

@@ -60,9 +60,9 @@ def profile_routes(profiler: Profiler, doors: Doorkeeper) -> list[BaseRoute]:
 
 
 async def _lines(profiler: Profiler, seconds: float, every: int) -> AsyncIterator[str]:
-    if profiler.is_running:  # somebody else's request was quicker
-        return
     begun = Begun(pid=os.getpid(), version=__version__, python=python_version(), seconds=seconds)
     yield begun.model_dump_json() + "\n"
+    if profiler.is_running:  # somebody else's request was quicker; without a second line nothing was read
+        return
     reading = await profiler.measure(seconds, every)
     yield reading.model_dump_json() + "\n"

@@ -6,6 +6,7 @@ and each collection two.
 """
 
 import asyncio
+import contextlib
 import gc
 import os
 import platform
@@ -14,7 +15,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from fastagent import __version__
@@ -30,6 +30,7 @@ from fastagent.profile.reading import (
     StagesReading,
     WayReading,
 )
+from fastagent.server.watch.process_figures import resident_bytes
 from fastagent.stats import Histogram
 
 __all__ = ["Profiler"]
@@ -37,7 +38,6 @@ __all__ = ["Profiler"]
 BEAT_S = 0.01
 """How often the loop is asked how late it is."""
 LAG_BOUNDS_MS = (0.5, 1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0, 250.0, 1000.0)
-STATM = Path("/proc/self/statm")
 
 
 class Profiler:
@@ -50,9 +50,14 @@ class Profiler:
     def __init__(self, calls: Callable[[], int]) -> None:
         self._calls = calls
         self.is_running = False
+        self._closed = asyncio.Event()
+
+    def close(self) -> None:
+        """End what runs now, with what it measured so far: the server does not wait for it."""
+        self._closed.set()
 
     async def measure(self, seconds: float, every: int) -> ProfileReading:
-        """Measure from now on.
+        """Measure from now on, until the time is over or `close` is called.
 
         Args:
             every: one frame in so many is timed; 0 times none and counts no allocations, so that whoever else
@@ -64,17 +69,19 @@ class Profiler:
         if self.is_running:
             raise RuntimeError("a measurement runs")
         self.is_running = True
-        # Before anything is timed: the first reading may compare clocks for a moment.
-        await asyncio.to_thread(stages.ns_per_tick)
         lag, garbage = _LoopLag(), _Garbage()
         try:
+            # Before anything is timed: the first reading may compare clocks for a moment.
+            await asyncio.to_thread(stages.ns_per_tick)
             stages.set_every(every)
             stages.count_allocations(every > 0)
             before = _Moment()
             calls = self._calls()
             lag.start()
             gc.callbacks.append(garbage.note)
-            await asyncio.sleep(seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._closed.wait()
             after = _Moment()
         finally:
             stages.set_every(0)
@@ -126,14 +133,7 @@ class _Moment:
         self.blocks = sys.getallocatedblocks()
         self.usage = resource.getrusage(resource.RUSAGE_SELF)
         self.loop_s = time.thread_time()
-        self.rss_bytes = _rss_bytes()
-
-
-def _rss_bytes() -> int:
-    try:
-        return int(STATM.read_text().split()[1]) * resource.getpagesize()
-    except (OSError, IndexError, ValueError):  # not Linux
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        self.rss_bytes = resident_bytes()
 
 
 class _LoopLag:

@@ -11,6 +11,7 @@ from fastagent.errors import SystemToolError
 from fastagent.profile import stacks as stacks_module
 from fastagent.profile.flame import draw_flame
 from fastagent.profile.stacks import (
+    FRAMES_MAX,
     NATIVE_SOURCES,
     Group,
     Sampler,
@@ -75,6 +76,12 @@ def test_a_function_is_one_frame_wherever_it_stands():
         "a (x.py:1);uv_run (core.c:11);f (loop.c:12) 2",
     ]
     assert fold_py_spy(lines)[0] == {("a (x.py:1)", "uv_run (core.c)", "f (loop.c)"): 3}
+
+
+def test_of_a_very_deep_stack_the_end_is_kept():
+    line = ";".join(f"f{k} (x.py:{k})" for k in range(1000))
+    ((stack, n),) = fold_py_spy([f"{line} 3"])[0].items()
+    assert (len(stack), stack[-1], n) == (FRAMES_MAX, "f999 (x.py:999)", 3)
 
 
 @pytest.mark.parametrize(

@@ -53,8 +53,19 @@ def test_no_frame_is_wider_or_higher_than_its_terminal(width, height):
     lines = draw(replace(READING, calls=rows, calls_in_all=140), width=width, height=height)
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
-    shown = sum(line.endswith("0.042") or "-xx" in line for line in lines)
+    shown = sum("-xx" in line for line in lines)
     assert lines[-1] == f"... and {140 - shown} more"
+
+
+@pytest.mark.parametrize("width", [40, 59, 78, 79, 80, 99])
+def test_figures_are_whole_or_not_there(width):
+    wide = replace(ROW, session_id="x" * 90, duration_s=360_000.0, drops=123_456, dollars=1234.5)
+    figures = {"100:00:00", "12", "432", "123456", "1234.500"}
+    titles, row = (line.split() for line in draw(replace(READING, calls=(wide,)), width=width)[-2:])
+    assert len(titles) == len(row)
+    assert set(titles) <= {"CALL", "LINE", "AGENT", "STATE", "SPEAKS", "TIME", "TURN", "MS", "DROP", "$"}
+    assert set(row[titles.index("SPEAKS") + 1 :] if "SPEAKS" in titles else []) <= figures
+    assert width < 79 or figures <= set(row)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +98,11 @@ def test_parked_calls_empty_servers_and_notices_are_told():
     assert empty[0].endswith("LOST")
     assert empty[-1] == "no calls"
     assert any("scope metrics" in line for line in empty)
+
+
+def test_no_answer_is_no_answer_of_0_ms():
+    assert "answers 400 ms, p95 612" in draw(READING)[1]
+    assert "answers" not in draw(replace(READING, latency_ms={"avg": 0.0, "p95": 0.0}))[1]
 
 
 def test_clock():

@@ -131,6 +131,22 @@ def test_everything_is_off_when_nobody_waits_any_more():
     assert not profiler.is_running
 
 
+def test_who_gives_up_before_it_begins_leaves_the_profiler_free():
+    profiler = Watched()
+
+    async def give_up() -> None:
+        measuring = asyncio.create_task(profiler.measure(60.0, 1))
+        await asyncio.sleep(0)  # it is in its first await
+        assert profiler.is_running
+        assert not profiler.begun.is_set()
+        measuring.cancel()
+        await asyncio.gather(measuring, return_exceptions=True)
+
+    asyncio.run(give_up())
+    assert is_off()
+    assert not profiler.is_running
+
+
 def test_answer_is_two_lines():
     answer = asked(house(), "/profile?duration_ms=10&every=4")
     assert answer.status == 200
@@ -177,3 +193,22 @@ def test_one_measurement_at_a_time():
         return [(await first).status, second.status]
 
     assert asyncio.run(twice()) == [200, 409]
+
+
+def test_of_two_that_were_let_in_at_once_one_gets_no_reading():
+    app = Starlette(routes=profile_routes(Watched(), Doorkeeper(Settings(), Counters())))
+
+    async def on_slow_lines(scope: Any, receive: Any, send: Any) -> None:
+        async def late(message: Any) -> None:
+            await asyncio.sleep(0)
+            await send(message)
+
+        await app(scope, receive, late)
+
+    async def both() -> list[Answer]:
+        target = "/profile?duration_ms=20"
+        return list(await asyncio.gather(*(ask(on_slow_lines, "POST", target) for _ in range(2))))
+
+    answers = asyncio.run(both())
+    assert [one.status for one in answers] == [200, 200]
+    assert sorted(len(one.body.splitlines()) for one in answers) == [1, 2]
