@@ -27,6 +27,7 @@ from tests.deployed import (
     DEPLOY,
     MANIFESTS,
     ROOT,
+    TOOLS_REQUIRED,
     board,
     documents,
     expressions,
@@ -68,6 +69,16 @@ def of_this_environment(name: str) -> str:
     path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert path is not None, f"{name} is missing: pip install '.[test]'"
     return path
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_no_check_is_left_out_where_changes_are_judged(
+    value: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"export {TOOLS_REQUIRED}=1" in (ROOT / ".ci" / "run").read_text().splitlines()
+    monkeypatch.setenv(TOOLS_REQUIRED, value)
+    with pytest.raises(outcome, match="apt-get install of-nobody"):
+        required_tool("a-tool-of-nobody", "of-nobody")
 
 
 # The container
