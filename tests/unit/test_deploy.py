@@ -301,6 +301,15 @@ def test_rules_fire_when_they_should_and_only_then(promtool: str) -> None:
     run(promtool, "test", "rules", DEPLOY / "prometheus" / "rules_test.yaml")
 
 
+def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
+    [played] = documents(DEPLOY / "prometheus" / "rules_test.yaml")
+    shown = {True: set(), False: set()}
+    for one in (one for test in played["tests"] for one in test["alert_rule_test"]):
+        shown[bool(one.get("exp_alerts"))].add(one["alertname"])
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    assert shown == {True: alerts, False: alerts}
+
+
 def test_promtool_understands_the_scrape(promtool: str, tmp_path: Path) -> None:
     text = (DEPLOY / "prometheus" / "prometheus.yaml").read_text(encoding="utf-8")
     # Debian builds Prometheus without the discovery of Kubernetes.
