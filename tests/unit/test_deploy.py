@@ -163,7 +163,7 @@ def test_compose_gives_calls_their_time_and_closes_the_rest() -> None:
     assert int(service["stop_grace_period"].removesuffix("s")) >= drain_s + CLOSING_S
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    for name in ("AUDIOCODES_TOKEN", "OPENAI_API_KEY"):
+    for name in ("AUDIOCODES_TOKEN", "FASTAGENT_ADMIN_TOKEN", "FASTAGENT_SESSION_SECRET", "OPENAI_API_KEY"):
         assert service["environment"][name].startswith("${" + name + ":?")  # none is written down
 
 
