@@ -23,7 +23,7 @@ RESULTS = Path(__file__).resolve().parents[1] / "results"
 EPILOG = """\
 examples:
   fastagent bench                     everything, about 20 minutes on two idle cores
-  fastagent bench --quick             the same in about 3 minutes, to see that it runs
+  fastagent bench --quick             the same in 3 to 5 minutes, to see that it runs
   fastagent bench peers               Pipecat, the Agents SDK and FastAPI beside FastAgent
   fastagent bench --from benches/results/FOLDER/results.json     draw stored figures again
 
@@ -55,7 +55,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := [part for part in options.what if part not in (*PARTS, "all")]:
         parser.error(f"expected all, or parts among {', '.join(PARTS)}, got {', '.join(unknown)}")
     if options.stored is not None:
-        findings = Findings.load(options.stored)
+        try:
+            findings = Findings.load(options.stored)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            parser.error(f"cannot read figures from {options.stored}: {error}")
     else:
         signal.signal(signal.SIGTERM, _leave)
         parts = PARTS if not options.what or "all" in options.what else tuple(dict.fromkeys(options.what))

@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import contextlib
 import logging
+import signal
 import sys
 import tempfile
 import time
@@ -38,7 +39,7 @@ TELL_EVERY = 6
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run, print, write; 1 when a limit was missed."""
+    """Run, print, write; 1 when a limit was missed, 143 after SIGTERM, which ends the server, too."""
     parser = argparse.ArgumentParser(prog="benches.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=("soak", "chaos"))
     parser.add_argument("minutes", type=float)
@@ -53,7 +54,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("expected numbers above 0")
     logging.disable(logging.WARNING)  # a full buffer of a socket is no news here
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        figures, log = runner.run(_run(options))
+        try:
+            figures, log = runner.run(_until_told(options))
+        except asyncio.CancelledError:
+            return 128 + signal.SIGTERM
     verdicts = judge(figures)
     text = markdown(figures, verdicts)
     print(text)
@@ -64,6 +68,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path.with_suffix(".log").write_text(log)
         print(f"a limit was missed; what the server said: {path.with_suffix('.log')}")
     return int(is_missed)
+
+
+async def _until_told(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
+    """The run; SIGTERM cancels it, so that no server outlives it."""
+    this, loop = asyncio.current_task(), asyncio.get_running_loop()
+    assert this is not None
+    loop.add_signal_handler(signal.SIGTERM, this.cancel)
+    try:
+        return await _run(options)
+    finally:
+        loop.remove_signal_handler(signal.SIGTERM)  # uvloop keeps it beyond its end
 
 
 async def _run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
@@ -143,6 +158,7 @@ async def _run(options: argparse.Namespace) -> tuple[dict[str, Any], str]:
         said,
         log,
         callers_worst_lag_s=round(sampler.worst_lag_s, 3),
+        looks_missed=sampler.missed,
         **more,
     )
     return figures, log

@@ -22,6 +22,8 @@ SETTLE_LIMIT_S = 60.0
 SETTLE_STEP_S = 0.5
 STILL = 4
 """Looks in a row that must be the same."""
+SLOPE_SAMPLES_MAX = 500
+"""The slope looks at every pair of samples, so of a longer run it is given as many, evenly spread."""
 LEAK_KINDS = ("rss_bytes", "uss_bytes", "blocks")
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
@@ -156,9 +158,11 @@ async def settled(house: House) -> Held:
 def leaks(samples: list[Sample], seed: int) -> dict[str, Any]:
     """The slopes of the last three quarters, for each finished call and for each hour."""
     kept = [one for one in samples if one.at_s >= WARM_SHARE * samples[-1].at_s] if samples else []
+    found: dict[str, Any] = {"samples": len(kept)}
+    if len(kept) > SLOPE_SAMPLES_MAX:
+        kept = [kept[at] for at in np.linspace(0, len(kept) - 1, SLOPE_SAMPLES_MAX).astype(int)]
     over = np.array([one.calls_over for one in kept], dtype=float)
     hours = np.array([one.at_s / 3600 for one in kept], dtype=float)
-    found: dict[str, Any] = {"samples": len(kept)}
     for kind in LEAK_KINDS:
         values = np.array([getattr(one, kind) for one in kept], dtype=float)
         for name, x in (("per_call", over), ("per_hour", hours)):

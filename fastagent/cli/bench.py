@@ -18,7 +18,7 @@ STOP_LIMIT_S = 20.0
 EPILOG = """\
 examples:
   fastagent bench                       everything, about 20 minutes on two idle cores
-  fastagent bench --quick               the same in about 3 minutes, to see that it runs
+  fastagent bench --quick               the same in 3 to 5 minutes, to see that it runs
   fastagent bench peers                 Pipecat, the Agents SDK and FastAPI beside FastAgent
   fastagent bench kernels relay         parts: kernels, relay, capacity, peers
   fastagent bench --from FOLDER/results.json     draw stored figures again, measure nothing

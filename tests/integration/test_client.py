@@ -304,7 +304,7 @@ def test_client_of_the_readme_runs_as_printed(capsys: pytest.CaptureFixture[str]
     async def scenario(scene: Scene) -> None:
         scene.model.on_response = answer
         async with asyncio.timeout(WAIT_S):
-            await example(1)["order"](scene.server.agent_url)
+            await example(-1)["order"](scene.server.agent_url)
         lines = capsys.readouterr().out.splitlines()
         assert "bot: One large pizza. Is that right?" in lines
         assert "state: ask_size" in lines

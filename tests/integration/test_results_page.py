@@ -172,6 +172,18 @@ def test_stored_figures_come_back_as_they_were(findings, stored) -> None:
         Findings.load(stored)
 
 
+@pytest.mark.parametrize("text", [None, "no JSON", "[]", '{"schema": 1}', '{"schema": 9}'])
+def test_figures_that_cannot_be_read_are_said_in_a_line(text, tmp_path, capsys) -> None:
+    path = tmp_path / "stored.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(SystemExit) as left:
+        page(["--from", str(path), "--out", str(tmp_path / "page")])
+    assert left.value.code == 2
+    assert f"cannot read figures from {path}" in capsys.readouterr().err
+    assert not (tmp_path / "page").exists()
+
+
 def test_the_verb_runs_the_checkout_s_bench_with_paths_as_seen_from_here(
     stored, tmp_path, monkeypatch
 ) -> None:

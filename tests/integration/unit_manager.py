@@ -14,7 +14,7 @@ import shlex
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from pathlib import Path
 
 from tests.deployed import sections
@@ -133,6 +133,7 @@ class Unit:
                     name, _, value = line.partition("=")
                     environment[name] = value.strip("'\"")
         return environment | {
+            **self.house.drop_in,
             "NOTIFY_SOCKET": str(self.address),
             "WATCHDOG_USEC": str(int(self.seconds("WatchdogSec") * 1e6)),
             "LISTEN_FDS": "1",
@@ -192,13 +193,15 @@ class UnitManager:
     """Answers ``systemctl``; a context manager that leaves nothing running.
 
     Args:
-        overrides: other values of settings with a time, for tests that cannot wait.
+        drop_in: variables of the environment, as a drop-in of the service would set them.
     """
 
-    def __init__(self, folder: Path, port: int, **overrides: str) -> None:
+    def __init__(self, folder: Path, port: int, drop_in: Mapping[str, str]) -> None:
         self.folder = folder
         self.roots = Roots(folder, port)
-        self.overrides = overrides
+        self.drop_in = drop_in
+        self.overrides: dict[str, str] = {}
+        """Other values of settings with a time, for tests that cannot wait."""
         self.units: dict[str, Unit] = {}
         self.enabled: set[str] = set()
         self.log = folder / "journal"

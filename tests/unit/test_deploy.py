@@ -27,6 +27,7 @@ from tests.deployed import (
     DEPLOY,
     MANIFESTS,
     ROOT,
+    TOOLS_REQUIRED,
     board,
     documents,
     expressions,
@@ -68,6 +69,16 @@ def of_this_environment(name: str) -> str:
     path = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
     assert path is not None, f"{name} is missing: pip install '.[test]'"
     return path
+
+
+@pytest.mark.parametrize(("value", "outcome"), [("1", pytest.fail.Exception), ("", pytest.skip.Exception)])
+def test_no_check_is_left_out_where_changes_are_judged(
+    value: str, outcome: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert f"export {TOOLS_REQUIRED}=1" in (ROOT / ".ci" / "run").read_text().splitlines()
+    monkeypatch.setenv(TOOLS_REQUIRED, value)
+    with pytest.raises(outcome, match="apt-get install of-nobody"):
+        required_tool("a-tool-of-nobody", "of-nobody")
 
 
 # The container
@@ -152,7 +163,7 @@ def test_compose_gives_calls_their_time_and_closes_the_rest() -> None:
     assert int(service["stop_grace_period"].removesuffix("s")) >= drain_s + CLOSING_S
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
-    for name in ("AUDIOCODES_TOKEN", "OPENAI_API_KEY"):
+    for name in ("AUDIOCODES_TOKEN", "FASTAGENT_ADMIN_TOKEN", "FASTAGENT_SESSION_SECRET", "OPENAI_API_KEY"):
         assert service["environment"][name].startswith("${" + name + ":?")  # none is written down
 
 
@@ -288,6 +299,15 @@ def test_promtool_understands_the_rules(promtool: str) -> None:
 
 def test_rules_fire_when_they_should_and_only_then(promtool: str) -> None:
     run(promtool, "test", "rules", DEPLOY / "prometheus" / "rules_test.yaml")
+
+
+def test_every_alert_is_shown_to_fire_and_to_keep_quiet() -> None:
+    [played] = documents(DEPLOY / "prometheus" / "rules_test.yaml")
+    shown = {True: set(), False: set()}
+    for one in (one for test in played["tests"] for one in test["alert_rule_test"]):
+        shown[bool(one.get("exp_alerts"))].add(one["alertname"])
+    alerts = {rule["alert"] for rule in rules() if "alert" in rule}
+    assert shown == {True: alerts, False: alerts}
 
 
 def test_promtool_understands_the_scrape(promtool: str, tmp_path: Path) -> None:

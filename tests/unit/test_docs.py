@@ -1,6 +1,7 @@
 """The documents: their code runs, their commands are the tool's, and what they name is there."""
 
 import importlib
+import importlib.util
 import re
 import shlex
 import sys
@@ -18,8 +19,16 @@ from fastagent.settings.sources import read_sources
 from tests.unit.cli.test_replay_call import call_of
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "benches" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 AGENTS_PAGE = ROOT / "docs" / "finite_state_agents.md"
+BENCHES = {
+    name
+    for names in re.findall(
+        r"^([a-z |]+)\) command=", (ROOT / "scripts" / "bench").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    for name in names.split(" | ")
+}
+"""What scripts/bench takes."""
 SUBPROTOCOL = "fastagent.v1"
 """Looks like a module, and is none."""
 MADE_HERE = ("front_desk", "promises")
@@ -134,8 +143,13 @@ def test_names_links_and_files_of_a_page_are_there(page: Path) -> None:
             importlib.import_module(name)
         except ModuleNotFoundError:
             assert hasattr(importlib.import_module(module), attribute), name
-    for path in re.findall(r"`((?:docs|fastagent|scripts|tests)/[\w/.]+\.\w+)`", text):
+    for path in re.findall(r"`((?:docs|fastagent|tests|deploy)/[\w/.@-]+\.\w+)`", text):
         assert (ROOT / path).exists(), path
+    for path in re.findall(r"\b(?:scripts|deploy|native)/[\w/]*\w", text):
+        assert (ROOT / path).exists() or list((ROOT / path).parent.glob(f"{Path(path).name}.*")), path
+    assert set(re.findall(r"\bscripts/bench (\w+)", text)) <= BENCHES
+    for module in re.findall(r"\bpython -m (benches[\w.]+)", text):
+        assert importlib.util.find_spec(module) is not None, module
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
         path, _, anchor = target.partition("#")
         if "://" in target:
