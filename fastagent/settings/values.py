@@ -53,6 +53,9 @@ DISCONNECTED_TEXT = (
 )
 _SMS_FROM = re.compile(r"\+[1-9]\d{4,14}|MG[0-9a-fA-F]{32}")
 _DIAL_ALLOWED = re.compile(r"\+[1-9]\d{0,14}")
+_TRANSFER_ALLOWED = re.compile(
+    r"\+[1-9]\d{0,14}|(?:sips?:[\w.!~*'()&=+$%-]{1,100})?@[A-Za-z0-9][A-Za-z0-9.-]{0,199}", re.ASCII
+)
 
 
 def _variable(name: str, *, is_secret: bool = False) -> dict[str, Any]:
@@ -328,6 +331,9 @@ class Settings:
     """The same for one number within a day; before the code is right, FASTAGENT_SMS_PER_NUMBER_DAY holds."""
     dial_allow: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_DIAL_ALLOW"))
     """Numbers that may be called, or what they begin with (``+1555, +4930``); none: nobody is called."""
+    transfer_allow: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_TRANSFER_ALLOW"))
+    """Whom callers may be handed on to beside the targets that their agent declares: numbers or what they
+    begin with (``+1555``), SIP addresses (``sip:desk@example.com``), hosts of such (``@example.com``)."""
     dial_per_number_day: int = field(default=3, metadata=_variable("FASTAGENT_DIAL_PER_NUMBER_DAY"))
     """Calls made to one number within a day."""
     dial_per_day: int = field(default=100, metadata=_variable("FASTAGENT_DIAL_PER_DAY"))
@@ -461,6 +467,8 @@ class Settings:
             yield Fault("text_channel", "expected twilio in FASTAGENT_SMS beside it")
         if self.text_channel and self.resume_proof == "off":
             yield Fault("text_channel", "expected code or number in FASTAGENT_RESUME_PROOF beside it")
+        if any(not _TRANSFER_ALLOWED.fullmatch(one) for one in self.transfer_allow):
+            yield Fault("transfer_allow", "expected numbers (+…), sip:user@host or @host")
         if any(not _DIAL_ALLOWED.fullmatch(one) for one in self.dial_allow):
             yield Fault("dial_allow", "expected numbers, or their first digits, beginning with +")
         url = self.twilio_api_url
