@@ -57,6 +57,8 @@ __all__ = ["Call"]
 logger = logging.getLogger("fastagent.call")
 
 AGENT_CLOSE_TIMEOUT_S = 2.0
+TRANSFER_MARGIN_S = 40.0
+"""For the carrier's word on a transfer, beyond the time that it rings."""
 ANSWERED_BY_FACT = "answered_by"
 """Fact of the context: who took a call that we made."""
 MACHINES = frozenset({carrier.Callee.MACHINE, carrier.Callee.FAX})
@@ -134,6 +136,7 @@ class Call:
             self._desk.model_settings,
             greeting=agent.greeting,
             limits=BridgeLimits(
+                transfer_timeout_s=settings.transfer_ring_s + TRANSFER_MARGIN_S,
                 resume_grace_s=settings.resume_grace_s if codec.can_resume else 0.0,
                 max_call_s=settings.max_call_s,
                 model_session_limit_s=settings.model_session_limit_s,

@@ -77,6 +77,7 @@ def play(
     carrier: str,
     *,
     failure: str = "",
+    accept_key: str = "1",
     **settings: Any,
 ) -> None:
     """Play a scenario on a carrier that hands nobody on for the reason ``failure``."""
@@ -86,7 +87,8 @@ def play(
         phone: AnyPhone
         session: ModelSession
         if carrier == "twilio":
-            phone, session = await scene.twilio_call(dial_status=failure or "completed")
+            options = {"dial_status": failure or "completed", "accept_key": accept_key}
+            phone, session = await scene.twilio_call(**options)
         else:
             phone, session, _ = await scene.call("raw/mulaw", transfer_failure=failure or None)
         await scenario(scene, phone, Talk(session), outcomes)
@@ -209,13 +211,54 @@ def test_whoever_answers_a_warm_transfer_hears_the_summary() -> None:
         assert isinstance(phone, TwilioPhone)
         await talk.call("do", request="transfer")
         await phone.wait_ended()
-        assert phone.whispers == ["A bill of March."]
+        assert phone.whispers == ["You have a call. Press 1 to take it.", "A bill of March."]
         assert phone.verbs[-1].tag == "Hangup"
         summary = await scene.summary()
         assert (summary.outcome, summary.counters["transfer_answered"]) == ("transferred", 1)
         assert scene.server.service.counters["twilio_whispers"] == 1
 
     play(scenario, "twilio")
+
+
+@pytest.mark.parametrize("key", ["", "2"])
+def test_a_mailbox_takes_no_warm_transfer_and_hears_nothing_of_it(key: str) -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        await talk.call("do", request="transfer")
+        await back_on_line(phone)
+        await talk.session.wait_until(lambda one: "Sorry: no_answer." in str(notes(one)), "the news")
+        assert isinstance(phone, TwilioPhone)
+        assert phone.whispers == ["You have a call. Press 1 to take it."]
+        await phone.hang_up()
+        summary = await scene.summary()
+        assert (summary.outcome, summary.counters["transfer_no_answer"]) == ("caller", 1)
+        assert scene.server.service.counters["twilio_transfers_not_accepted"] == 1
+
+    play(scenario, "twilio", accept_key=key)
+
+
+def test_a_caller_who_gives_up_as_somebody_is_asked_ends_the_call() -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        assert isinstance(phone, TwilioPhone)
+        await talk.call("do", request="transfer")
+        await phone.wait_ended()
+        # What Twilio tells last, once the caller's own call is over, too.
+        gone = {"DialCallStatus": "completed", "CallStatus": "completed"}
+        assert b"<Hangup" in (await phone.callback("/twilio/dialled", gone)).body
+        assert (await scene.summary()).outcome == "caller"
+
+    play(scenario, "twilio", accept_key="")
+
+
+def test_a_warm_transfer_without_the_question_is_taken_by_answering() -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        assert isinstance(phone, TwilioPhone)
+        await talk.call("do", request="transfer")
+        await phone.wait_ended()
+        assert phone.whispers == ["A bill of March."]
+        assert next(verb for verb in phone.verbs if verb.tag == "Dial").get("timeout") == "45"
+        assert (await scene.summary()).outcome == "transferred"
+
+    play(scenario, "twilio", transfer_accept=False, transfer_ring_s=45)
 
 
 def test_a_caller_who_gives_up_as_it_rings_ends_the_call() -> None:

@@ -147,6 +147,8 @@ OUTBOUND = {
         ("dial_allow", ("*",)),
         ("dial_allow", ("1555",)),
         ("transfer_allow", ("1555",)),
+        ("transfer_ring_s", 4),
+        ("transfer_ring_s", 601),
         ("transfer_allow", ("tel:+1555",)),
         ("transfer_allow", ("sip:desk",)),
         ("transfer_allow", ("@",)),
