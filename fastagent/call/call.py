@@ -446,12 +446,14 @@ class Call:
         Raises:
             ConfigurationError: it is no such snapshot.
         """
-        questions = await self._view.go_on(session_id, snapshot, said)
+        taken_up = await self._view.go_on(session_id, snapshot, said)
         self._bridge.greet_with("")
-        words = " ".join(report["say"] for report in questions)
+        words = " ".join(report["say"] for report in taken_up.questions)
         note = "The line was interrupted for a moment and is back. Say so, and go on where you stopped."
         if words:
             note += f" The open question is: {words}"
+        if taken_up.lost:
+            note += f" These tasks cannot go on and would have to begin anew: {', '.join(taken_up.lost)}."
         self._do(self._bridge.announce(note, time.monotonic()))
 
     def break_off(self) -> None:
