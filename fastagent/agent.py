@@ -102,6 +102,8 @@ class FastAgent:
         language: ISO 639-1 code.
         transcription_phrases: words callers are likely to say, a hint for speech recognition.
         transfer_target: where ``transfer_call`` leads (``tel:+…`` or ``sip:…``); None leaves the tool out.
+        transfer_targets: further targets that its states may hand callers on to; those of its watches are
+            declared by standing there. Any other target must be in `Settings.transfer_allow`.
         is_transfer_warm: whoever takes a ``transfer_call`` hears a summary first, where the carrier
             can do that.
         colleagues: agents that the caller may be handed over to in the midst of a call. What was said and
@@ -149,11 +151,14 @@ class FastAgent:
         memory_days: float = 0.0,
         voicemail: str | None = None,
         is_transfer_warm: bool = False,
+        transfer_targets: Iterable[str] = (),
     ) -> None:
         if not agent_id:
             raise ConfigurationError("agent_id must not be empty")
         if isinstance(transcription_phrases, str):
             raise ConfigurationError("transcription_phrases must be a list of phrases, got one string")
+        if isinstance(transfer_targets, str):
+            raise ConfigurationError("transfer_targets must be a list of targets, got one string")
         if max_history < 1 or task_patience_s < 0 or memory_days < 0:
             raise ConfigurationError(
                 "max_history must be at least 1, task_patience_s and memory_days at least 0"
@@ -167,6 +172,7 @@ class FastAgent:
         self.transcription_phrases = tuple(transcription_phrases)
         self.transcription_prompt = "\n".join(self.transcription_phrases) or None
         self.transfer_target = transfer_target
+        self.transfer_targets = tuple(transfer_targets)
         self.is_transfer_warm = is_transfer_warm
         self.purpose = purpose
         self.colleagues: Mapping[str, FastAgent] = MappingProxyType({one.agent_id: one for one in colleagues})
@@ -231,6 +237,13 @@ class FastAgent:
         policies = [self.voice_policy, *(state.voice_policy for state in states)]
         protects = any(policy is not None and policy.barge_in != "interruptible" for policy in policies)
         return protects or any(one.protects_speech for one in self.colleagues.values())
+
+    @cached_property
+    def declared_targets(self) -> frozenset[str]:
+        """Whom it may hand callers on to, whatever the operator's list says."""
+        watches = [watch for task in self.tasks.values() for watch in task.graph.spec.supervisor]
+        steps = {step.target for watch in watches for step in watch.steps}
+        return frozenset({self.transfer_target or "", *self.transfer_targets, *steps} - {""})
 
     @property
     def house(self) -> tuple["FastAgent", ...]:

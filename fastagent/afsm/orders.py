@@ -31,6 +31,8 @@ class TransferEnd(StrEnum):
     """The carrier tried, and gives no reason that has a name here."""
     NOT_SUPPORTED = "not_supported"
     """This carrier hands nobody on, or not to this target."""
+    NOT_ALLOWED = "not_allowed"
+    """The agent does not declare this target, and the operator's list does not hold it."""
     CALL_OVER = "call_over"
     """The call ended before anybody knew."""
 

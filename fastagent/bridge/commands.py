@@ -6,6 +6,7 @@ from fastagent.wire.events import Callee, CarrierCommand
 from fastagent.wire.realtime_events import ModelCommand
 
 __all__ = [
+    "NOT_ALLOWED",
     "NOT_SUPPORTED",
     "BotSaid",
     "CalleeKnown",
@@ -20,6 +21,8 @@ __all__ = [
     "TransferEnded",
 ]
 
+NOT_ALLOWED = "not-allowed"
+"""The word for a transfer that was not tried, since nobody may be handed on there."""
 NOT_SUPPORTED = "not-supported"
 """The word for a transfer that the carrier cannot do; as carriers' own words are written."""
 

@@ -57,6 +57,8 @@ __all__ = ["Call"]
 logger = logging.getLogger("fastagent.call")
 
 AGENT_CLOSE_TIMEOUT_S = 2.0
+TRANSFER_MARGIN_S = 40.0
+"""For the carrier's word on a transfer, beyond the time that it rings."""
 ANSWERED_BY_FACT = "answered_by"
 """Fact of the context: who took a call that we made."""
 MACHINES = frozenset({carrier.Callee.MACHINE, carrier.Callee.FAX})
@@ -134,6 +136,7 @@ class Call:
             self._desk.model_settings,
             greeting=agent.greeting,
             limits=BridgeLimits(
+                transfer_timeout_s=settings.transfer_ring_s + TRANSFER_MARGIN_S,
                 resume_grace_s=settings.resume_grace_s if codec.can_resume else 0.0,
                 max_call_s=settings.max_call_s,
                 model_session_limit_s=settings.model_session_limit_s,
@@ -443,12 +446,14 @@ class Call:
         Raises:
             ConfigurationError: it is no such snapshot.
         """
-        questions = await self._view.go_on(session_id, snapshot, said)
+        taken_up = await self._view.go_on(session_id, snapshot, said)
         self._bridge.greet_with("")
-        words = " ".join(report["say"] for report in questions)
+        words = " ".join(report["say"] for report in taken_up.questions)
         note = "The line was interrupted for a moment and is back. Say so, and go on where you stopped."
         if words:
             note += f" The open question is: {words}"
+        if taken_up.lost:
+            note += f" These tasks cannot go on and would have to begin anew: {', '.join(taken_up.lost)}."
         self._do(self._bridge.announce(note, time.monotonic()))
 
     def break_off(self) -> None:

@@ -1,5 +1,7 @@
 """The call as its agent sees it."""
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
@@ -7,7 +9,7 @@ from typing import Any
 from fastagent.afsm.orders import DigitsEnd, DigitsOutcome, Order, TransferEnd, TransferOutcome
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.bridge.brain import Bridge
-from fastagent.bridge.commands import NOT_SUPPORTED, Command
+from fastagent.bridge.commands import NOT_ALLOWED, NOT_SUPPORTED, Command, TransferEnded
 from fastagent.call.clips import CallClips
 from fastagent.call.record import CallRecord
 from fastagent.call.recorder import CallRecorder
@@ -17,6 +19,8 @@ from fastagent.wire import events as carrier
 
 __all__ = ["AgentControl"]
 
+logger = logging.getLogger("fastagent.call")
+
 DIGITS = frozenset("0123456789*#")
 DIGITS_MAX = 20
 """Sent at a time, on every carrier: AudioCodes ignores more."""
@@ -25,6 +29,7 @@ _TRANSFER_ENDS = {
     "busy": TransferEnd.BUSY,
     "no-answer": TransferEnd.NO_ANSWER,
     "declined": TransferEnd.DECLINED,
+    NOT_ALLOWED: TransferEnd.NOT_ALLOWED,
     NOT_SUPPORTED: TransferEnd.NOT_SUPPORTED,
 }
 """By the carrier's word, which is an open set."""
@@ -67,6 +72,8 @@ class AgentControl:
         """Takes an order to hand the caller over to another agent; tells whether it can be done."""
         self.on_recall: Callable[[], bool] = lambda: False
         """Takes in what is remembered of the caller."""
+        self.may_transfer: Callable[[str], bool] = lambda target: False
+        """Tells whether the caller may be handed on there."""
         self.summarise: Callable[[str], Summary] | None = None
         """Tells where the call stands, for whoever takes the caller over."""
         self._is_always_protected = is_always_protected
@@ -103,6 +110,8 @@ class AgentControl:
             return Order.settled(TransferOutcome(TransferEnd.CALL_OVER))
         if self._transfer is not None:
             return self._transfer
+        if not self.may_transfer(target):
+            return self._refuse_transfer()
         order = self._transfer = Order(self._await_transfer)
         if not summary and self.summarise is not None:
             summary = self.summarise(reason).text
@@ -110,6 +119,16 @@ class AgentControl:
             self.record.record("handover", {"to": target, "summary": summary})
         command = carrier.TransferCall(target, reason, summary=summary, is_warm=is_warm, wants_status=True)
         self._do(self._bridge.transfer(command, time.monotonic()))
+        return order
+
+    def _refuse_transfer(self) -> Order[TransferOutcome]:
+        logger.warning(
+            "call %s: no transfer: no agent declares its target, nor does FASTAGENT_TRANSFER_ALLOW",
+            self.call_id,
+        )
+        order = self._transfer = Order()
+        # Told once the state's step had the chance to await the order: who awaits is told alone.
+        asyncio.get_running_loop().call_soon(self._do, [TransferEnded(False, NOT_ALLOWED)])
         return order
 
     def _await_transfer(self) -> None:

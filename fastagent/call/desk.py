@@ -17,6 +17,7 @@ from fastagent.audio.formats import AudioFormat
 from fastagent.call.control import AgentControl
 from fastagent.call.model_settings import session_settings
 from fastagent.call.record import CallRecord
+from fastagent.call.transfer_targets import TransferTargets
 from fastagent.settings import Settings
 from fastagent.tools.handover import Summary
 from fastagent.tools.reports import FunctionOutcome
@@ -58,6 +59,7 @@ class AgentDesk:
         self.agent = agent
         self._control = control
         self._settings = settings
+        self._targets = TransferTargets(settings.transfer_allow)
         self._model_format = model_format
         self._limits = Limits(state_timeout_s=settings.default_timeout_s)
         self._on_transition = on_transition
@@ -71,6 +73,7 @@ class AgentDesk:
         self.session = self._open(agent)
         control.on_hand_over = self._hand_over
         control.summarise = self._summarise
+        control.may_transfer = self._may_transfer
 
     def _open(self, agent: FastAgent, before: AgentSession | None = None) -> AgentSession:
         return agent.open(
@@ -82,6 +85,9 @@ class AgentDesk:
 
     def _summarise(self, reason: str) -> Summary:
         return self.session.summary(reason)
+
+    def _may_transfer(self, target: str) -> bool:
+        return self._targets.allows(target, self.agent.declared_targets)
 
     def begin(self, record: CallRecord | None) -> None:
         """The call stands: changes are told from now on, and runs are kept in ``record``."""

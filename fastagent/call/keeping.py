@@ -113,6 +113,14 @@ class CallKeeping:
         self.record = self._records.open(session_id, self._agent, on_claim=self._on_claim, carried=carried)
         self.record.resumed()
 
+    async def go_back(self) -> None:
+        """Keep what follows in the call's own journal after all, and leave the earlier call's to others."""
+        if not self._former or self.record is None:
+            return
+        foreign, self.record = self.record, self._former.pop()
+        self.record.resumed()
+        await self._close(foreign, "not continued")
+
     def ending(self, outcome: str, *, is_unfinished: bool) -> bool:
         """The call is over, its tasks still stand as they did; tells whether they go on in another call.
 
@@ -124,10 +132,12 @@ class CallKeeping:
     async def close(self, outcome: str) -> None:
         """End the journals, and give the session up."""
         for record in (*self._former, self.record):
-            if record is None:
-                continue
-            await record.close("continued" if record is not self.record else outcome)
-            for name, count in record.counters.items():
-                self._counters.note(name, count)
+            if record is not None:
+                await self._close(record, "continued" if record is not self.record else outcome)
         if self.stored is not None:
             await self.stored.close()
+
+    async def _close(self, record: CallRecord, outcome: str) -> None:
+        await record.close(outcome)
+        for name, count in record.counters.items():
+            self._counters.note(name, count)

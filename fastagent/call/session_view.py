@@ -5,8 +5,8 @@ from typing import Any
 
 from fastagent.call.desk import AgentDesk
 from fastagent.call.keeping import CallKeeping
+from fastagent.call.stored import TakenUp
 from fastagent.errors import ConfigurationError
-from fastagent.tools.reports import Report
 from fastagent.wire.events import SessionOffered
 
 __all__ = ["CallView"]
@@ -85,20 +85,29 @@ class CallView:
 
     async def go_on(
         self, session_id: str, snapshot: Mapping[str, Any], said: Sequence[tuple[str, str]]
-    ) -> list[Report]:
-        """Be the session of an earlier call from now on; gives the questions that are open."""
+    ) -> TakenUp:
+        """Be the session of an earlier call from now on."""
         if snapshot.get("agent") != self.agent_id:
             raise ConfigurationError("the session is another agent's")
         carried = [(str(kind), data) for kind, data in snapshot["effects"]]
         if session_id != self.call_id:
             self._keeping.go_on(session_id, carried)
-        session = self._desk.session
         self._desk.keep_in(self._keeping.record)
+        try:
+            return await self._take_up(snapshot["session"], said)
+        except Exception:
+            if session_id != self.call_id:
+                await self._keeping.go_back()
+                self._desk.keep_in(self._keeping.record)
+            raise
+
+    async def _take_up(self, snapshot: Mapping[str, Any], said: Sequence[tuple[str, str]]) -> TakenUp:
+        session = self._desk.session
         context = session.context
         for speaker, text in said:
             if speaker == "caller":
                 context.update_context(user_utterance=text)
             else:
                 context.update_context(agent_response=text)
-        questions, _ = await session.resume(snapshot["session"])
-        return questions
+        questions, lost = await session.resume(snapshot)
+        return TakenUp(questions, lost)

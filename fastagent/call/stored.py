@@ -1,12 +1,13 @@
 """A call's session as it outlives the process, as the call uses it. Where it is stored is for the server."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from fastagent.tools.comeback import Comeback
 from fastagent.tools.reports import Report
 
-__all__ = ["CarriedEntry", "SessionView", "StoredSession", "StoredSessions"]
+__all__ = ["CarriedEntry", "SessionView", "StoredSession", "StoredSessions", "TakenUp"]
 
 CarriedEntry = tuple[str, Mapping[str, Any]]
 """Kind and data of a journal's entry that another journal goes on from."""
@@ -59,8 +60,8 @@ class SessionView(Protocol):
 
     async def go_on(
         self, session_id: str, snapshot: Mapping[str, Any], said: Sequence[tuple[str, str]]
-    ) -> list[Report]:
-        """Be the session of an earlier call from now on; gives the questions that are open.
+    ) -> "TakenUp":
+        """Be the session of an earlier call from now on; where that fails, the call is what it was before.
 
         Args:
             session_id: of the earlier call.
@@ -70,6 +71,16 @@ class SessionView(Protocol):
         Raises:
             ConfigurationError: it is no such snapshot.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class TakenUp:
+    """What became of an earlier session's tasks in the call that goes on with it."""
+
+    questions: Sequence[Report] = field(default=(), repr=False)
+    """Those that are open."""
+    lost: Sequence[str] = ()
+    """Names of tasks that cannot go on, since they are not what they were."""
 
 
 class StoredSession(Protocol):

@@ -53,6 +53,11 @@ DISCONNECTED_TEXT = (
 )
 _SMS_FROM = re.compile(r"\+[1-9]\d{4,14}|MG[0-9a-fA-F]{32}")
 _DIAL_ALLOWED = re.compile(r"\+[1-9]\d{0,14}")
+RING_MIN_S, RING_MAX_S = 5, 600
+"""What Twilio takes: https://www.twilio.com/docs/voice/twiml/dial#timeout."""
+_TRANSFER_ALLOWED = re.compile(
+    r"\+[1-9]\d{0,14}|(?:sips?:[\w.!~*'()&=+$%-]{1,100})?@[A-Za-z0-9][A-Za-z0-9.-]{0,199}", re.ASCII
+)
 
 
 def _variable(name: str, *, is_secret: bool = False) -> dict[str, Any]:
@@ -328,6 +333,18 @@ class Settings:
     """The same for one number within a day; before the code is right, FASTAGENT_SMS_PER_NUMBER_DAY holds."""
     dial_allow: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_DIAL_ALLOW"))
     """Numbers that may be called, or what they begin with (``+1555, +4930``); none: nobody is called."""
+    transfer_allow: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_TRANSFER_ALLOW"))
+    """Whom callers may be handed on to beside the targets that their agent declares: numbers or what they
+    begin with (``+1555``), SIP addresses (``sip:desk@example.com``), hosts of such (``@example.com``)."""
+    transfer_ring_s: int = field(default=20, metadata=_variable("FASTAGENT_TRANSFER_RING_SECONDS"))
+    """How long Twilio rings whoever a caller is handed on to; a state that awaits the outcome has
+    ``DEFAULT_TIMEOUT_SECONDS``."""
+    transfer_accept: bool = field(default=True, metadata=_variable("FASTAGENT_TRANSFER_ACCEPT"))
+    """Whether who answers a warm transfer at Twilio takes it by the key 1, which no mailbox presses."""
+    transfer_accept_text: str = field(
+        default="You have a call. Press 1 to take it.", metadata=_variable("FASTAGENT_TRANSFER_ACCEPT_TEXT")
+    )
+    """What they are asked with."""
     dial_per_number_day: int = field(default=3, metadata=_variable("FASTAGENT_DIAL_PER_NUMBER_DAY"))
     """Calls made to one number within a day."""
     dial_per_day: int = field(default=100, metadata=_variable("FASTAGENT_DIAL_PER_DAY"))
@@ -461,6 +478,10 @@ class Settings:
             yield Fault("text_channel", "expected twilio in FASTAGENT_SMS beside it")
         if self.text_channel and self.resume_proof == "off":
             yield Fault("text_channel", "expected code or number in FASTAGENT_RESUME_PROOF beside it")
+        if not RING_MIN_S <= self.transfer_ring_s <= RING_MAX_S:
+            yield Fault("transfer_ring_s", f"expected {RING_MIN_S} to {RING_MAX_S}")
+        if any(not _TRANSFER_ALLOWED.fullmatch(one) for one in self.transfer_allow):
+            yield Fault("transfer_allow", "expected numbers (+…), sip:user@host or @host")
         if any(not _DIAL_ALLOWED.fullmatch(one) for one in self.dial_allow):
             yield Fault("dial_allow", "expected numbers, or their first digits, beginning with +")
         url = self.twilio_api_url

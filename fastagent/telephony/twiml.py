@@ -19,6 +19,7 @@ __all__ = [
     "PARAMETER_CHARS_MAX",
     "Connect",
     "Dial",
+    "Gather",
     "Hangup",
     "Message",
     "Redirect",
@@ -100,6 +101,17 @@ class Dial:
 
 
 @dataclass(frozen=True, slots=True)
+class Gather:
+    """Speak a text and take one key, which ends it; what follows is done when none comes."""
+
+    text: str = field(repr=False)
+    action: str
+    """Asked for TwiML with the key as ``Digits``."""
+    timeout_s: int
+    """For the key, once all was said."""
+
+
+@dataclass(frozen=True, slots=True)
 class Hangup:
     """End the call."""
 
@@ -122,7 +134,7 @@ class Message:
             raise ValueError(f"expected at most {MESSAGE_CHARS_MAX} characters, got {len(self.text)}")
 
 
-Verb = Connect | Say | Redirect | Dial | Hangup | Reject | Message
+Verb = Connect | Say | Redirect | Dial | Gather | Hangup | Reject | Message
 
 
 def document(*verbs: Verb) -> bytes:
@@ -159,6 +171,9 @@ def _write(response: ElementTree.Element, verb: Verb) -> None:
                 statusCallback=status_callback,
                 statusCallbackEvent="answered completed" if status_callback else "",
             )
+        case Gather(text, action, timeout_s):
+            gather = _add(response, "Gather", numDigits="1", timeout=str(timeout_s), action=action)
+            _add(gather, "Say", text)
         case Hangup():
             _add(response, "Hangup")
         case Reject(reason):

@@ -199,11 +199,20 @@ class TwilioPhone(Phone[TwilioLine]):
             if told and "answered" in wanted:
                 await self._post(told, {**self._form(), **leg, "CallStatus": "in-progress"}, timeout_s)
             if url := callee.get("url", ""):
-                answer = await self._post(url, {**self._form(), **leg}, timeout_s)
-                self.whispers += [one.text or "" for one in self._document(answer) if one.tag == "Say"]
+                await self._whisper(url, {**self._form(), **leg}, timeout_s)
         if told and "completed" in wanted:
             await self._post(told, {**self._form(), **leg, "CallStatus": status}, timeout_s)
         return status
+
+    async def _whisper(self, url: str, form: Mapping[str, str], timeout_s: float) -> None:
+        """Tell whoever answered a ``<Dial>`` what the TwiML has for them, up to one key of theirs."""
+        key = self.line.options.accept_key
+        document = self._document(await self._post(url, form, timeout_s))
+        self.whispers += [one.text or "" for verb in document for one in verb.iter("Say")]
+        gather = next((one for one in document if one.tag == "Gather"), None)
+        if gather is not None and key:
+            answer = await self._post(gather.get("action", ""), {**form, "Digits": key}, timeout_s)
+            self.whispers += [one.text or "" for one in self._document(answer) if one.tag == "Say"]
 
     def _connect(self, verb: ElementTree.Element) -> None:
         stream = verb.find("Stream")

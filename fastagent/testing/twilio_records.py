@@ -58,6 +58,8 @@ class TwilioOptions:
     """Added to the webhook's form."""
     dial_status: str = "completed"
     """The ``DialCallStatus`` that a ``<Dial>`` ends with; ``canceled``: the caller gives up as it rings."""
+    accept_key: str = "1"
+    """Pressed by who answers a ``<Dial>`` and is asked for a key; empty: a mailbox, which presses none."""
     chunk_ms: int = 20
     comfort_noise_peak: int = 8
     """Largest sample of the noise between words, of 32767; 0 sends digital silence."""

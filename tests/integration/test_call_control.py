@@ -41,9 +41,12 @@ class Doer(AFSMState):
             case "await":
                 self.outcomes.append(await self.call.transfer(TARGET, "asked for"))
                 return {"response": self.outcomes[-1].end.value, "next_state": "do", "confidence": 1.0}
-            case "nowhere":
-                self.outcomes.append(await self.call.transfer("nobody", "asked for"))
+            case target if target.startswith(("nobody", "tel:", "sip:")):
+                self.outcomes.append(await self.call.transfer(target, "asked for"))
                 return {"response": self.outcomes[-1].end.value, "next_state": "do", "confidence": 1.0}
+            case "let go":
+                self.call.transfer("tel:+19005550100", "asked for")
+                return {"response": "One moment.", "next_state": "wait", "confidence": 1.0}
             case "hold":
                 self.call.hold("ringback")
             case "resume":
@@ -74,6 +77,7 @@ def play(
     carrier: str,
     *,
     failure: str = "",
+    accept_key: str = "1",
     **settings: Any,
 ) -> None:
     """Play a scenario on a carrier that hands nobody on for the reason ``failure``."""
@@ -83,14 +87,23 @@ def play(
         phone: AnyPhone
         session: ModelSession
         if carrier == "twilio":
-            phone, session = await scene.twilio_call(dial_status=failure or "completed")
+            options = {"dial_status": failure or "completed", "accept_key": accept_key}
+            phone, session = await scene.twilio_call(**options)
         else:
             phone, session, _ = await scene.call("raw/mulaw", transfer_failure=failure or None)
         await scenario(scene, phone, Talk(session), outcomes)
 
     outcomes: list[Any] = []
     states = [Doer(outcomes), Wait(), Sorry()]
-    agent = FastAgent("bot", states, "do", task_name="do", transfer_target=TARGET, task_patience_s=0.3)
+    agent = FastAgent(
+        "bot",
+        states,
+        "do",
+        task_name="do",
+        transfer_target=TARGET,
+        transfer_targets=["nobody"],
+        task_patience_s=0.3,
+    )
     run(main, agent=agent, **{**(TWILIO if carrier == "twilio" else {}), **settings})
 
 
@@ -162,10 +175,35 @@ def test_the_model_is_told_why_where_no_state_waits() -> None:
 
 def test_what_no_carrier_can_do_is_an_outcome_and_no_exception() -> None:
     async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
-        assert (await talk.call("do", request="nowhere"))["say"] == "not_supported"
+        assert (await talk.call("do", request="nobody"))["say"] == "not_supported"
         assert [one.end for one in outcomes] == [TransferEnd.NOT_SUPPORTED]
 
     play(scenario, "twilio")
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_target_that_nobody_vouches_for_is_refused_and_the_call_goes_on(carrier: str) -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        assert (await talk.call("do", request="tel:+19005550100"))["say"] == "not_allowed"
+        assert [one.end for one in outcomes] == [TransferEnd.NOT_ALLOWED]
+        await talk.call("task_reply", task="do", answer="let go")
+        await talk.session.wait_until(lambda one: "Sorry: not_allowed." in str(notes(one)), "the news")
+        await phone.hang_up()
+        summary = await scene.summary()
+        assert (summary.outcome, summary.counters["transfer_not_allowed"]) == ("caller", 2)
+
+    play(scenario, carrier)
+
+
+def test_a_target_on_the_list_is_dialled() -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        assert isinstance(phone, TwilioPhone)
+        talk.session.call_function("do", {"request": "tel:+19005550100"})
+        await phone.wait_ended()
+        assert [verb.tag for verb in phone.verbs[-2:]] == ["Dial", "Hangup"]
+        assert (await scene.summary()).outcome == "transferred"
+
+    play(scenario, "twilio", transfer_allow=("+1900",))
 
 
 def test_whoever_answers_a_warm_transfer_hears_the_summary() -> None:
@@ -173,13 +211,54 @@ def test_whoever_answers_a_warm_transfer_hears_the_summary() -> None:
         assert isinstance(phone, TwilioPhone)
         await talk.call("do", request="transfer")
         await phone.wait_ended()
-        assert phone.whispers == ["A bill of March."]
+        assert phone.whispers == ["You have a call. Press 1 to take it.", "A bill of March."]
         assert phone.verbs[-1].tag == "Hangup"
         summary = await scene.summary()
         assert (summary.outcome, summary.counters["transfer_answered"]) == ("transferred", 1)
         assert scene.server.service.counters["twilio_whispers"] == 1
 
     play(scenario, "twilio")
+
+
+@pytest.mark.parametrize("key", ["", "2"])
+def test_a_mailbox_takes_no_warm_transfer_and_hears_nothing_of_it(key: str) -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        await talk.call("do", request="transfer")
+        await back_on_line(phone)
+        await talk.session.wait_until(lambda one: "Sorry: no_answer." in str(notes(one)), "the news")
+        assert isinstance(phone, TwilioPhone)
+        assert phone.whispers == ["You have a call. Press 1 to take it."]
+        await phone.hang_up()
+        summary = await scene.summary()
+        assert (summary.outcome, summary.counters["transfer_no_answer"]) == ("caller", 1)
+        assert scene.server.service.counters["twilio_transfers_not_accepted"] == 1
+
+    play(scenario, "twilio", accept_key=key)
+
+
+def test_a_caller_who_gives_up_as_somebody_is_asked_ends_the_call() -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        assert isinstance(phone, TwilioPhone)
+        await talk.call("do", request="transfer")
+        await phone.wait_ended()
+        # What Twilio tells last, once the caller's own call is over, too.
+        gone = {"DialCallStatus": "completed", "CallStatus": "completed"}
+        assert b"<Hangup" in (await phone.callback("/twilio/dialled", gone)).body
+        assert (await scene.summary()).outcome == "caller"
+
+    play(scenario, "twilio", accept_key="")
+
+
+def test_a_warm_transfer_without_the_question_is_taken_by_answering() -> None:
+    async def scenario(scene: Scene, phone: AnyPhone, talk: Talk, outcomes: list[Any]) -> None:
+        assert isinstance(phone, TwilioPhone)
+        await talk.call("do", request="transfer")
+        await phone.wait_ended()
+        assert phone.whispers == ["A bill of March."]
+        assert next(verb for verb in phone.verbs if verb.tag == "Dial").get("timeout") == "45"
+        assert (await scene.summary()).outcome == "transferred"
+
+    play(scenario, "twilio", transfer_accept=False, transfer_ring_s=45)
 
 
 def test_a_caller_who_gives_up_as_it_rings_ends_the_call() -> None:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 
 from fastagent import AFSMState, FastAgent
-from fastagent.errors import FastAgentError
+from fastagent.agent import AgentSession, Task
+from fastagent.errors import ConfigurationError, FastAgentError
 from fastagent.server.kept.call_journal import CallJournal
 from fastagent.server.process import RunningServer, run_server
 from fastagent.sessions import SessionRecord, SessionStore, TranscriptLine, open_store
@@ -26,6 +27,7 @@ from fastagent.testing.realtime_model import ModelSession, RealtimeModel
 from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
 from tests.integration.redis_server import RedisServer
 from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_TOKEN
+from tests.integration.test_rest import ask
 from tests.integration.test_state_calls import Talk, clinic, kept, kinds, lines, say_nothing, weather
 
 CALLER = "+15550100001"
@@ -86,6 +88,20 @@ class House:
         await phone.connect(server.twilio_url, TWILIO_TOKEN)
         await phone.initiate()
         return phone, Talk(await self.model.session(number))
+
+    async def cut_off(self, server: RunningServer) -> AudioCodesPhone:
+        """A caller is cut off as their booking is to be confirmed, and told so."""
+        phone, talk = await self.call(server)
+        await talk.book(until="confirm")
+        await phone.hang_up()
+        await self.told()
+        return phone
+
+    async def call_again(self, server: RunningServer) -> tuple[AudioCodesPhone, Talk]:
+        """They call again, and are welcomed back."""
+        phone, talk = await self.call(server)
+        await welcomed(talk)
+        return phone, talk
 
     async def over(self, server: RunningServer) -> None:
         while server.service.switchboard.active_calls:  # noqa: ASYNC110 - a call tells nobody
@@ -212,8 +228,7 @@ def test_an_effect_of_the_first_call_is_not_repeated_by_the_second(tmp_path: Pat
             await talk.book(until="extras")
             await phone.drop()
             await house.told()
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            phone, talk = await house.call_again(server)
             report = await talk.call("resume_talk", choice="continue", code=house.code)
             assert report["say"].endswith("Booked. Anything else?")
             assert (await talk.call("task_reply", task="book", answer="no"))["status"] == "done"
@@ -231,8 +246,7 @@ def test_without_its_journal_the_second_call_knows_the_effects_of_the_first(tmp_
             await house.told()
         # Another machine: the same store, other files.
         async with house.server(journals_dir=str(tmp_path / "elsewhere")) as server:
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            phone, talk = await house.call_again(server)
             await talk.call("resume_talk", choice="continue", code=house.code)
             [call] = server.service.switchboard._calls.values()
             effects = await call._kept.record.effects()  # type: ignore[union-attr, attr-defined]
@@ -244,12 +258,8 @@ def test_without_its_journal_the_second_call_knows_the_effects_of_the_first(tmp_
 def test_a_caller_who_wants_to_start_over_does(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
         async with house.server() as server:
-            phone, talk = await house.call(server)
-            await talk.book(until="confirm")
-            await phone.hang_up()
-            await house.told()
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            await house.cut_off(server)
+            phone, talk = await house.call_again(server)
             report = await talk.call("resume_talk", choice="start_over", code=house.code)
             assert report["status"] == "done"
             assert (await talk.book("Tuesday"))["status"] == "done"
@@ -268,17 +278,12 @@ def test_a_caller_who_wants_to_start_over_does(tmp_path: Path) -> None:
 def test_a_stranger_who_starts_over_ends_nothing(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
         async with house.server() as server:
-            phone, talk = await house.call(server)
-            await talk.book(until="confirm")
-            await phone.hang_up()
-            await house.told()
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            await house.cut_off(server)
+            phone, talk = await house.call_again(server)
             assert (await talk.call("resume_talk", choice="start_over"))["status"] == "done"
             await phone.hang_up()
             await house.over(server)
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            phone, talk = await house.call_again(server)
             report = await talk.call("resume_talk", choice="continue", code=house.code)
             assert report["status"] == "needs_input"
             await booked_elsewhere(talk)
@@ -289,12 +294,8 @@ def test_a_stranger_who_starts_over_ends_nothing(tmp_path: Path) -> None:
 def test_wrong_codes_end_the_offer(tmp_path: Path) -> None:
     async def scenario(house: House) -> None:
         async with house.server() as server:
-            phone, talk = await house.call(server)
-            await talk.book(until="confirm")
-            await phone.hang_up()
-            await house.told()
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            await house.cut_off(server)
+            _phone, talk = await house.call_again(server)
             wrong = f"{(int(house.code) + 1) % 10_000:04d}"
             statuses = [
                 (await talk.call("resume_talk", choice="continue", code=wrong))["status"] for _ in range(4)
@@ -303,6 +304,24 @@ def test_wrong_codes_end_the_offer(tmp_path: Path) -> None:
             report = await talk.call("resume_talk", choice="continue", code=house.code)
             assert report["status"] == "error"
             assert server.service.counters["comebacks_taken"] == 0
+
+    play(tmp_path, scenario)
+
+
+def test_the_right_code_has_the_wrong_ones_forgotten(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            await house.cut_off(server)
+            wrong = f"{(int(house.code) + 1) % 10_000:04d}"
+            for calls in (1, 2):
+                phone, talk = await house.call_again(server)
+                for _ in range(2):
+                    report = await talk.call("resume_talk", choice="continue", code=wrong)
+                    assert report["status"] == "error"
+                report = await talk.call("resume_talk", choice="continue", code=house.code)
+                assert report["status"] == "needs_input"
+                await phone.hang_up()
+                await house.told(calls + 1)
 
     play(tmp_path, scenario)
 
@@ -376,8 +395,7 @@ def test_a_caller_comes_in_by_another_call_while_the_first_waits_for_its_line(
             while not server.service.switchboard.calls[0].is_parked:  # noqa: ASYNC110 - a call tells nobody
                 await asyncio.sleep(0.01)
             await server.service.continuity.keeper.flush(server.service.switchboard.calls[0].session_id, 5.0)
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            phone, talk = await house.call_again(server)
             report = await talk.call("resume_talk", choice="continue")
             assert report["status"] == "needs_input"
             await booked_elsewhere(talk)
@@ -398,8 +416,7 @@ def test_what_proves_who_calls_is_written_down_nowhere(tmp_path: Path) -> None:
             await phone.hang_up()
             await house.over(server)
             await house.told()
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            phone, talk = await house.call_again(server)
             talk.session.speech_started()
             talk.session.speech_stopped(f"Go on, the code is {house.code}.")
             await talk.settled()
@@ -421,6 +438,64 @@ def test_a_call_that_ends_in_good_order_brings_no_message(tmp_path: Path) -> Non
             await phone.hang_up()
             await house.over(server)
         assert house.messages == []
+
+    play(tmp_path, scenario)
+
+
+def test_a_session_that_cannot_go_on_leaves_the_call_its_own_journal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def not_such(self: AgentSession, snapshot: Any) -> Any:
+        raise ConfigurationError("it is not such a snapshot")
+
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            first = await house.cut_off(server)
+            phone, talk = await house.call_again(server)
+            with monkeypatch.context() as broken:
+                broken.setattr(AgentSession, "resume", not_such)
+                report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert report["status"] == "failed"
+            assert (await talk.book("Tuesday"))["status"] == "done"
+            await phone.hang_up()
+            await house.over(server)
+        earlier, own = (
+            kept(house.directory / "journals", one.line.conversation_id) for one in (first, phone)
+        )
+        assert kinds(earlier)[-1] == "closed"
+        assert "transition" in kinds(own)[kinds(own).index("handover") :]
+        assert "Tuesday" not in str([entry.data for entry in earlier])
+
+    play(tmp_path, scenario)
+
+
+def test_a_task_that_is_not_what_it_was_is_told_to_the_model(tmp_path: Path) -> None:
+    changed = clinic(tmp_path / "bookings")
+    book = Task("book", "Book a day.", None, [AFSMState("ask", "Which hour?", ())], "ask")
+    changed = FastAgent("clinic", tasks=[book, changed.tasks["identify"]])
+
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            await house.cut_off(server)
+        async with house.server(agent=changed) as server:
+            _phone, talk = await house.call_again(server)
+            report = await talk.call("resume_talk", choice="continue", code=house.code)
+            assert (report["status"], report["cannot_go_on"]) == ("done", ["book"])
+            assert report["say"] == "I am sorry, that cannot go on as it stood. Shall we begin it anew?"
+            assert server.service.counters["comebacks_tasks_lost"] == 1
+
+    play(tmp_path, scenario)
+
+
+def test_a_call_is_found_by_the_session_that_it_goes_on_with(tmp_path: Path) -> None:
+    async def scenario(house: House) -> None:
+        async with house.server() as server:
+            first = await house.cut_off(server)
+            phone, talk = await house.call_again(server)
+            await talk.call("resume_talk", choice="continue", code=house.code)
+            status, _, _ = await ask(server, "DELETE", f"/sessions/{first.line.conversation_id}")
+            assert status == 202
+            await phone.wait_ended()
 
     play(tmp_path, scenario)
 
@@ -547,8 +622,7 @@ def test_who_takes_over_after_a_comeback_is_kept_in_the_same_journal(tmp_path: P
             await talk.book(until="confirm")
             await phone.hang_up()
             await house.over(server)
-            phone, talk = await house.call(server)
-            await welcomed(talk)
+            phone, talk = await house.call_again(server)
             await talk.call("resume_talk", choice="continue")
             await talk.call("weather")
             await talk.call("hand_over", to="back")
@@ -640,8 +714,7 @@ def test_a_killed_process_loses_no_call(tmp_path: Path, comes_back: str) -> None
             await asyncio.sleep(6.5)  # the lease of the dead runs out
             async with house.server() as server:
                 await house.told()
-                phone, talk = await house.call(server)
-                await welcomed(talk)
+                phone, talk = await house.call_again(server)
                 report = await talk.call("resume_talk", choice="continue", code=house.code)
                 assert report["say"].endswith("Shall I book it?")
                 await booked_elsewhere(talk)

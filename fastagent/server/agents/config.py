@@ -101,6 +101,10 @@ class AgentConfig(_Strict):
     ) = None
     transfer_target: Annotated[str, Field(pattern="^(tel|sips?):[!-~]{1,200}$")] | None = None
     """``tel:+…`` or ``sip:…``, where ``transfer_call`` leads."""
+    is_transfer_warm: bool | None = None
+    """Whoever takes a `transfer_call` hears a summary first, where the carrier can do that."""
+    voicemail: Annotated[str, Field(max_length=2_000)] | None = None
+    """What it says to an answering machine that takes a call of ours; empty hangs up without a word."""
     max_history: Annotated[int, Field(ge=1, le=1_000)] | None = None
     task_patience_s: Annotated[float, Field(ge=0, le=60)] | None = None
     voice_policy: VoiceDefinition | None = None
@@ -146,7 +150,7 @@ def build_agent(
     given: dict[str, Any] = {} if coded is None else _of_code(coded)
     for name in (
         "instructions", "greeting", "voice", "language", "transcription_phrases", "transfer_target",
-        "max_history", "task_patience_s",
+        "is_transfer_warm", "voicemail", "max_history", "task_patience_s",
     ):  # fmt: skip
         if (value := getattr(config, name)) is not None:
             given[name] = value
@@ -196,6 +200,10 @@ def _of_code(agent: FastAgent) -> dict[str, Any]:
         "language": agent.language,
         "transcription_phrases": agent.transcription_phrases,
         "transfer_target": agent.transfer_target,
+        "transfer_targets": agent.transfer_targets,
+        "is_transfer_warm": agent.is_transfer_warm,
+        "voicemail": agent.voicemail,
+        "memory_days": agent.memory_days,
         "colleagues": tuple(agent.colleagues.values()),
         "purpose": agent.purpose,
         "max_history": agent.max_history,

@@ -267,7 +267,7 @@ class _Message:
             self._stand = stand = replace(stand, is_proved=False, wrong_codes=stand.wrong_codes + 1)
             return SAY_NO_MORE_TRIES if stand.wrong_codes >= CODE_TRIES_MAX else SAY_WRONG_CODE
         self._note("chats_proved")
-        self._stand = replace(stand, is_proved=True, codes_asked=0)
+        self._stand = replace(stand, is_proved=True, codes_asked=0, wrong_codes=0)
         return await self._go_on("")
 
     async def _go_on(self, answer: str) -> str:

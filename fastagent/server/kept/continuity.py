@@ -186,9 +186,10 @@ class Continuity:
         return self._wrong_codes.get(session_id, 0) < CODE_TRIES_MAX
 
     def is_code(self, session_id: str, said: str) -> bool:
-        """What was said is the session's code; a wrong one is counted."""
+        """What was said is the session's code; a wrong one is counted until the right one comes."""
         given = re.sub(r"\D", "", said)
         if hmac.compare_digest(given.encode(), self.code(session_id).encode()):
+            self._wrong_codes.pop(session_id, None)
             return True
         if given:
             self._wrong_codes[session_id] = self._wrong_codes.pop(session_id, 0) + 1

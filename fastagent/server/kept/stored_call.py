@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from fastagent.call.stored import SessionView
+from fastagent.call.stored import SessionView, TakenUp
 from fastagent.errors import ConfigurationError, SessionError
 from fastagent.server.kept.continuity import PARKED, Continuity, TakenSession, session_id_of
 from fastagent.sessions import CallerMemory, SessionRecord, TranscriptLine
@@ -36,6 +36,7 @@ DAY_S = 86_400.0
 SAY_FINISHED = "I am sorry, that is finished. What can I do for you?"
 SAY_GONE = "I am sorry, I cannot find it any more. What can I do for you?"
 SAY_GO_ON = "Good, I have it before me. What shall I do?"
+SAY_CHANGED = "I am sorry, that cannot go on as it stood. Shall we begin it anew?"
 SAY_OVER = "I am sorry, let us start over. What can I do for you?"
 SAY_WRONG_CODE = "I am sorry, that code is not right."
 
@@ -234,7 +235,7 @@ class StoredCall:
             of.keeper.release(earlier)
             return task_report("failed", RESUME_TALK, SAY_FINISHED)
         try:
-            questions = await self._be(taken)
+            taken_up = await self._be(taken)
         except asyncio.CancelledError:
             # The call is over before it was the other: that waits for the next one.
             of.keeper.release(earlier)
@@ -245,22 +246,27 @@ class StoredCall:
             of.keeper.release(earlier)
             return task_report("failed", RESUME_TALK, SAY_OVER)
         of.counters.note("comebacks_taken")
-        if not questions:
-            return task_report("done", RESUME_TALK, SAY_GO_ON)
-        question = questions[-1]
-        return {**question, "say": f"Good, let us go on. {question['say']}"}
+        if taken_up.questions:
+            question = taken_up.questions[-1]
+            report = {**question, "say": f"Good, let us go on. {question['say']}"}
+        else:
+            report = task_report("done", RESUME_TALK, SAY_CHANGED if taken_up.lost else SAY_GO_ON)
+        if taken_up.lost:
+            of.counters.note("comebacks_tasks_lost", len(taken_up.lost))
+            report["cannot_go_on"] = list(taken_up.lost)
+        return report
 
-    async def _be(self, taken: TakenSession) -> list[Report]:
+    async def _be(self, taken: TakenSession) -> TakenUp:
         earlier = taken.record.session_id
-        questions = await self._view.go_on(earlier, taken.snapshot, taken.said)
+        taken_up = await self._view.go_on(earlier, taken.snapshot, taken.said)
         if self._is_over:
             self._of.keeper.release(earlier)
-            return questions
+            return taken_up
         self._put("ended", "continued")
         self._of.keeper.release(self._id)
         self._id = earlier
         self.adopt(taken)
-        return questions
+        return taken_up
 
     def adopt(self, taken: TakenSession) -> None:
         """Be this session from now on, whose id the call has."""

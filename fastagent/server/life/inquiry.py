@@ -18,7 +18,9 @@ from fastagent.server.life.siblings import visit
 __all__ = ["ask_siblings", "is_from_sibling"]
 
 ASK_TIMEOUT_S = 2.0
-"""For one sibling to answer; a carrier waits some 15 s."""
+"""For one sibling to answer."""
+ASK_ALL_TIMEOUT_S = 8.0
+"""For all of them: a carrier waits some 15 s."""
 ANSWER_BYTES_MAX = 65_536
 PASSED_ON = ("content-type", *CREDENTIALS)
 """Headers by which a sibling reads and believes a request."""
@@ -31,6 +33,14 @@ def is_from_sibling(connection: HTTPConnection) -> bool:
 
 async def ask_siblings(request: Request, body: bytes, paths: Sequence[Path]) -> Response | None:
     """The answer of the sibling that has the call; None when none has, or says so in time."""
+    try:
+        async with asyncio.timeout(ASK_ALL_TIMEOUT_S):
+            return await _ask_in_turn(request, body, paths)
+    except TimeoutError:
+        return None
+
+
+async def _ask_in_turn(request: Request, body: bytes, paths: Sequence[Path]) -> Response | None:
     for path in paths:
         try:
             async with asyncio.timeout(ASK_TIMEOUT_S):
@@ -73,4 +83,5 @@ def _answer_in(data: bytes) -> Response:
     first, *lines = head.split(b"\r\n")
     pairs = (line.partition(b":") for line in lines)
     headers: Mapping[str, str] = Headers(raw=[(name.lower(), value.strip()) for name, _, value in pairs])
-    return Response(body, int(first.split(b" ")[1]), media_type=headers.get("content-type"))
+    _, _, status = first.partition(b" ")
+    return Response(body, int(status[:3]), media_type=headers.get("content-type"))

@@ -9,7 +9,9 @@ import hashlib
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 
 __all__ = ["MARKS_MAX", "Marks"]
@@ -17,7 +19,9 @@ __all__ = ["MARKS_MAX", "Marks"]
 FOLDER = "marks"
 MARKS_MAX = 10_000
 """Kept in memory; the oldest are forgotten."""
-SWEEP_INTERVAL_S = 60.0
+SWEEP_ENTRIES = 32
+"""Marks of the folder that are looked at as one is made, so that old ones go faster than new ones come: a
+day's calls all at once would hold the loop up."""
 
 
 class Marks:
@@ -40,7 +44,8 @@ class Marks:
         self._wall_clock = wall_clock
         self._own: OrderedDict[str, float] = OrderedDict()
         """Until when, the oldest first."""
-        self._sweep_at = 0.0
+        self._swept: Iterator[os.DirEntry[str]] | None = None
+        """The folder, as far as it was not looked through yet."""
         if self._folder is not None:
             try:
                 self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -81,20 +86,24 @@ class Marks:
             return False
 
     def _sweep(self, now: float) -> None:
-        if now < self._sweep_at:
-            return
-        self._sweep_at = now + SWEEP_INTERVAL_S
         while self._own and next(iter(self._own.values())) <= now:
             self._own.popitem(last=False)
         if self._folder is None:
             return
         try:
-            with os.scandir(self._folder) as found:
-                for one in found:
+            if self._swept is None:
+                self._swept = os.scandir(self._folder)
+            looked_at = 0
+            for one in islice(self._swept, SWEEP_ENTRIES):
+                looked_at += 1
+                with suppress(FileNotFoundError):  # another process sweeps, too
                     if one.stat().st_mtime + self._kept_s <= now:
                         os.unlink(one.path)
         except OSError:
-            return  # another process sweeps, too
+            self._swept = None
+            return
+        if looked_at < SWEEP_ENTRIES:
+            self._swept = None
 
 
 def _name_of(name: str) -> str:

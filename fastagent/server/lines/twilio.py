@@ -5,7 +5,8 @@
     a call arrives ──▶ POST /twilio/webhook ──▶ <Connect><Stream url="wss://…/twilio/stream"> with a ticket
                        GET  /twilio/stream (upgrade) ──▶ start, with the ticket ──▶ the call
     its socket closes ─▶ POST /twilio/next ──▶ <Hangup>, or <Dial> when the caller is handed on
-    somebody answers ──▶ POST /twilio/whisper ──▶ <Say>, the summary of a warm transfer, to them alone
+    somebody answers ──▶ POST /twilio/whisper ──▶ <Gather>: whoever takes a warm transfer presses 1, and hears
+                                                  the summary alone; a mailbox presses nothing
                        POST /twilio/leg ──▶ the call learns that the caller was taken over, or gave up
     nobody takes over ─▶ POST /twilio/dialled ──▶ <Connect><Stream> anew: the same call goes on
     it has listened ───▶ POST /twilio/machine ──▶ the call learns who took it, a person or a machine
@@ -106,8 +107,9 @@ ANY_ACCOUNT = "twilio"
 """Whose calls are those that any account brings which signs with one of the keys."""
 REGRET = "Sorry, we cannot take your call right now. Please call again later."
 
-TRANSFER_RING_S = 20
-"""How long whoever a caller is handed on to is rung; a state that awaits the outcome has 30 s by default."""
+ACCEPT_KEY = "1"
+ACCEPT_TIMEOUT_S = 5
+"""For the key of who is to take a warm transfer, once they were asked."""
 WHISPER_CHARS_MAX = 600
 """Of the summary of a warm transfer, about 40 s of speech: the caller hears it ring for so long."""
 CALL_PARAMETER = "call"
@@ -173,6 +175,8 @@ class _KnownCall:
     """What the caller is handed on by, until they are back."""
     is_dialled: bool = False
     """Twilio was told of the transfer."""
+    awaits_key: bool = False
+    """Whoever answered has not said yet that they take the caller over: it may be a mailbox."""
 
 
 class _Door:
@@ -205,6 +209,7 @@ class _Door:
         self._counters: Counters = services.counters
         self._calls: OrderedDict[str, _KnownCall] = OrderedDict()
         self._continuity = continuity
+        self._asks_to_accept = settings.transfer_accept
         self._ring_backs = Tickets(key.encode(), ttl_s=RING_BACK_TTL_S)
         sms = None if outbound is None else outbound.sms
         self._texts = TwilioTexts(
@@ -356,30 +361,46 @@ class _Door:
             known.is_dialled = True
             self._counters.note("twilio_transfers")
         query = urlencode({CALL_PARAMETER: call_sid})
-        is_warm = transfer.is_warm and bool(transfer.summary)
+        is_whispered = transfer.is_warm and (self._asks_to_accept or bool(transfer.summary))
         dial = twiml.Dial(
             transfer.target,
-            TRANSFER_RING_S,
+            self._services.settings.transfer_ring_s,
             action=f"{self._public_url}{DIALLED_PATH}?{urlencode({BOT_PARAMETER: known.bot})}",
-            whisper_url=f"{self._public_url}{WHISPER_PATH}?{query}" if is_warm else "",
+            whisper_url=f"{self._public_url}{WHISPER_PATH}?{query}" if is_whispered else "",
             status_callback=f"{self._public_url}{LEG_PATH}?{query}",
         )
         return _xml(twiml.document(dial))
 
     def answer_whisper(self, fields: Fields) -> Response:
-        """Somebody answers a warm transfer: tell them what it is about; then they hear the caller."""
-        known = self._calls.get(fields.get(CALL_PARAMETER, ""))
+        """Somebody answers a warm transfer: a key takes it; they learn what it is about, and hear the caller.
+
+        What it is about is for them alone: nothing of it is said to a mailbox.
+        """
+        call_sid, key = fields.get(CALL_PARAMETER, ""), fields.get("Digits", "")
+        known = self._calls.get(call_sid)
         transfer = None if known is None else known.transfer
-        if transfer is None or not transfer.is_warm:
+        if known is None or transfer is None or not transfer.is_warm:
             return _xml(twiml.document())
-        self._counters.note("twilio_whispers")
+        if not key:
+            self._counters.note("twilio_whispers")
+        if known.awaits_key and not key:
+            again = f"{self._public_url}{WHISPER_PATH}?{urlencode({CALL_PARAMETER: call_sid})}"
+            ask = twiml.Gather(self._services.settings.transfer_accept_text, again, ACCEPT_TIMEOUT_S)
+            return _xml(twiml.document(ask, twiml.Hangup()))
+        if known.awaits_key:
+            if key != ACCEPT_KEY:
+                return _xml(twiml.document(twiml.Hangup()))
+            known.awaits_key = False
+            self._counters.note("twilio_transfers_accepted")
+            self._tell(call_sid, TransferStatus(answered=True, code="in-progress"))
         return _xml(twiml.document(twiml.Say(transfer.summary[:WHISPER_CHARS_MAX])))
 
     def note_leg(self, fields: Fields) -> Response:
         """The leg that a transfer dials was answered, or is over."""
         status = fields.get("CallStatus", "")
         call_sid = fields.get(CALL_PARAMETER, "")
-        if status == "in-progress" or status in TAKEN_OVER:
+        is_up = status == "in-progress" or status in TAKEN_OVER
+        if is_up and not self._awaits_key(call_sid):  # else the key tells, or the ``action`` that none came
             self._tell(call_sid, TransferStatus(answered=True, code=status))
         elif status == "canceled":
             # The caller gave up as it rang. What else may become of the leg is told by the ``action``.
@@ -391,8 +412,15 @@ class _Door:
         call_sid, status = fields.get("CallSid", ""), fields.get("DialCallStatus", "")
         if not _SID.fullmatch(call_sid):
             return self._refused("no_call_sid", 400)
+        if status in TAKEN_OVER and self._awaits_key(call_sid):
+            self._counters.note("twilio_transfers_not_accepted")
+            status = "no-answer"
         if status in TAKEN_OVER:
             self._tell(call_sid, TransferStatus(answered=True, code=status))
+            return _xml(twiml.document(twiml.Hangup()))
+        if fields.get("CallStatus", "") in ENDED_STATUSES:
+            # The caller gave up, after somebody had picked up.
+            self._tell(call_sid, TransferStatus(answered=False, code="canceled"))
             return _xml(twiml.document(twiml.Hangup()))
         call = self._switchboard.find(call_sid)
         if call is not None and not call.awaits_return:
@@ -415,6 +443,10 @@ class _Door:
             if call is not None:
                 call.told_by_carrier(CalleeDetected(ANSWERERS[answered_by], answered_by))
         return Response(status_code=204)
+
+    def _awaits_key(self, call_sid: str) -> bool:
+        known = self._calls.get(call_sid)
+        return known is not None and known.awaits_key
 
     def _tell(self, call_sid: str, event: CarrierEvent) -> None:
         """Tell the call whose caller was handed on."""
@@ -491,7 +523,7 @@ class _Door:
         known = self._calls.get(offer.conversation_id, _KnownCall(b"", 0.0))
         known.has_begun = True
         known.bot = offer.bot_name
-        known.transfer, known.is_dialled = None, False
+        known.transfer, known.is_dialled, known.awaits_key = None, False, False
         socket.hand_over = partial(self._hand_over, offer.conversation_id, known)
         if not offer.is_return or self._switchboard.find(offer.conversation_id) is not None:
             # Else the call is elsewhere, and asked there, unless it comes to be this process's.
@@ -516,6 +548,7 @@ class _Door:
         if not transfer.target.startswith(("tel:", "sip:", "sips:")):
             raise ValueError("expected a tel: or sip: address")
         known.transfer = transfer
+        known.awaits_key = transfer.is_warm and self._asks_to_accept
         self._keep(call_sid, known)
 
 

@@ -234,8 +234,10 @@ class SessionsApi:
     # One session
 
     def _call(self, session_id: str) -> Call | None:
-        """The running call of this id, whichever carrier brought it."""
-        return next((call for call in self._running() if call.call_id == session_id), None)
+        """The running call of this id, whichever carrier brought it; else the one that goes on with it."""
+        running = self._running()
+        own = next((call for call in running if call.call_id == session_id), None)
+        return own or next((call for call in running if call.session_id == session_id), None)
 
     def _session_id(self, asked: Asked) -> str:
         session_id = asked.path("session_id")

@@ -34,6 +34,7 @@ CHOSEN = {
     "twilio_shared_keys": (f"one={TOKEN}", f"two={TOKEN}"),
     "twilio_api_url": "https://api.dublin.ie1.twilio.com",
     "dial_allow": ("+1555", "+4930"),
+    "transfer_allow": ("+1555", "sip:desk@example.com", "@example.com"),
 }
 """Values that differ from the defaults, where not just any will do."""
 ADDRESS: dict[str, Any] = {"public_url": CHOSEN["public_url"]}

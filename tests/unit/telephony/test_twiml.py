@@ -10,6 +10,7 @@ from twilio.twiml.voice_response import VoiceResponse
 from fastagent.telephony.twiml import (
     Connect,
     Dial,
+    Gather,
     Hangup,
     Message,
     Redirect,
@@ -45,6 +46,11 @@ URL = "wss://bridge.example.com/twilio/stream"
             'statusCallbackEvent="answered completed">sip:desk@example.com</Sip></Dial>',
         ),
         ([Dial("sip:desk@example.com")], "<Dial><Sip>sip:desk@example.com</Sip></Dial>"),
+        (
+            [Gather("Press 1.", "https://h/k?a=1&b=2", 5), Hangup()],
+            '<Gather numDigits="1" timeout="5" action="https://h/k?a=1&amp;b=2"><Say>Press 1.</Say></Gather>'
+            "<Hangup />",
+        ),
         ([Message("Thanks.")], "<Message>Thanks.</Message>"),
         (
             [Connect(Stream(URL, {"a": "1", "b": ""}), action="https://h/x"), Hangup()],

@@ -57,6 +57,10 @@ def test_what_is_left_out_is_as_in_code():
         greeting="Hello!",
         language="de",
         transfer_target="tel:+4930123",
+        transfer_targets=["tel:+4930124"],
+        is_transfer_warm=True,
+        voicemail="Call us.",
+        memory_days=30,
         purpose="sells pizza",
         max_history=7,
     )
@@ -66,6 +70,8 @@ def test_what_is_left_out_is_as_in_code():
     assert changed.tasks == coded.tasks
     assert changed.functions == coded.functions
     assert (changed.language, changed.purpose, changed.max_history) == ("de", "sells pizza", 7)
+    assert changed.declared_targets == {"tel:+4930123", "tel:+4930124"}
+    assert (changed.is_transfer_warm, changed.voicemail, changed.memory_days) == (True, "Call us.", 30)
     assert {one["name"] for one in changed.tools} == {one["name"] for one in coded.tools}
     assert build({"functions": []}, coded).agent.functions == {}
     assert build({}, coded).agent.instructions == coded.instructions
@@ -99,6 +105,8 @@ def test_all_that_a_configuration_says_arrives():
         "llm_config": {"model": "small", "temperature": 0.5, "max_output_tokens": 300},
         "transcription_phrases": ["Margherita"],
         "transfer_target": "sip:desk@example.com",
+        "is_transfer_warm": True,
+        "voicemail": "",
         "task_patience_s": 1.5,
         "voice_policy": {"barge_in": "protected"},
         "task_description": "Order.",
@@ -123,6 +131,7 @@ def test_all_that_a_configuration_says_arrives():
     assert agent.voice_policy.barge_in == "protected"
     assert dict(agent.llm_config) == config["llm_config"]
     assert (agent.transfer_target, agent.task_patience_s) == ("sip:desk@example.com", 1.5)
+    assert (agent.is_transfer_warm, agent.voicemail) == (True, "")
 
 
 @pytest.mark.parametrize(

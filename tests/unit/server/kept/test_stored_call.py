@@ -7,6 +7,7 @@ import time
 import orjson
 import pytest
 
+from fastagent.call.stored import TakenUp
 from fastagent.errors import SessionConflictError, SessionNotFoundError
 from fastagent.server.kept import continuity as continuity_room
 from fastagent.server.kept.continuity import Continuity
@@ -61,7 +62,7 @@ class View:
     async def go_on(self, session_id, snapshot, said):
         await self.going_on()
         self.runs = snapshot["session"]["runs"]
-        return [QUESTION]
+        return TakenUp([QUESTION])
 
 
 class Process:

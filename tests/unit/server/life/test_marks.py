@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from fastagent.server.life.marks import Marks
+from fastagent.server.life.marks import SWEEP_ENTRIES, Marks
 
 
 class Clock:
@@ -43,6 +43,20 @@ def test_old_marks_go(tmp_path: Path) -> None:
     assert len(list((tmp_path / "marks" / "calls").iterdir())) == 1
     clock.now += 61
     assert not late.holds("CA2")
+
+
+def test_a_day_of_marks_is_looked_through_a_few_at_a_time(tmp_path: Path) -> None:
+    folder = tmp_path / "marks" / "calls"
+    folder.mkdir(parents=True)
+    for number in range(3 * SWEEP_ENTRIES):
+        (folder / f"old-{number}").touch()
+    late = Marks(tmp_path, "calls", 60.0, wall_clock=Clock())
+    left = []
+    for number in range(4):
+        assert late.make(f"CA{number}")
+        left.append(len(list(folder.glob("old-*"))))
+    assert left[0] == 2 * SWEEP_ENTRIES
+    assert left[-1] == 0
 
 
 def test_a_folder_that_cannot_be_used_leaves_the_memory(tmp_path: Path) -> None:
