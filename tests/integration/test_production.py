@@ -180,10 +180,12 @@ def furnish(place: Place, model: RealtimeModel, slot: str = "a") -> None:
 
 
 async def hang(place: Place, unit: Unit) -> None:
-    """Have the loop stand still, and systemd be impatient from now on."""
+    """Have the loop stand still until systemd, impatient for once, has killed the process."""
     assert unit.process is not None
     unit.process.send_signal(signal.SIGSTOP)
     place.manager.overrides["WatchdogSec"] = "1"
+    await unit.was_killed.wait()
+    place.manager.overrides.clear()
 
 
 def test_roll_of_the_page_word_for_word_cuts_no_call_and_who_hangs_is_started_again(tmp_path):
