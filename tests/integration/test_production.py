@@ -184,8 +184,7 @@ async def hang(place: Place, unit: Unit) -> None:
     assert unit.process is not None
     unit.process.send_signal(signal.SIGSTOP)
     place.manager.overrides["WatchdogSec"] = "1"
-    while not unit.watchdog_kills:
-        await asyncio.sleep(0.02)
+    await unit.was_killed.wait()
     place.manager.overrides.clear()
 
 

@@ -70,6 +70,7 @@ class Unit:
         self.ready = asyncio.Event()
         self.starts = 0
         self.watchdog_kills = 0
+        self.was_killed = asyncio.Event()
         self.exit_codes: list[int] = []
         self.is_wanted = False
         self.is_stopping = False
@@ -174,6 +175,7 @@ class Unit:
             is_silent = loop.time() - self.last_sign > self.seconds("WatchdogSec")
             if self.ready.is_set() and is_silent and not ends.done():
                 self.watchdog_kills += 1
+                self.was_killed.set()
                 process.send_signal(signal.SIGABRT)
                 process.send_signal(signal.SIGKILL)  # one that is stopped hears nothing else
                 await ends

@@ -1,4 +1,4 @@
-"""TextControl: a conversation by text message as an agent's states see it."""
+"""ChatControl: a conversation by text message as an agent's states see it."""
 
 import asyncio
 from collections.abc import Mapping
@@ -10,10 +10,10 @@ from fastagent.afsm.orders import DigitsEnd, DigitsOutcome, Order, TransferEnd, 
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.tools.reports import Report
 
-__all__ = ["TextControl"]
+__all__ = ["ChatControl"]
 
 
-class TextControl:
+class ChatControl:
     """The `CallControl` of one text message's work: there is no line, so what needs one is only noted.
 
     Args:

@@ -23,7 +23,7 @@ import orjson
 from fastagent.afsm.run.machine import Limits
 from fastagent.agent import FastAgent
 from fastagent.errors import ConfigurationError
-from fastagent.server.chats.control import TextControl
+from fastagent.server.chats.control import ChatControl
 from fastagent.server.kept.continuity import TakenSession
 from fastagent.server.kept.journals import Journals
 from fastagent.tools.reports import Report
@@ -82,7 +82,7 @@ class TextTurn:
         self._session_id = session_id
         self._before = taken.snapshot
         self._timeout_s = state_timeout_s + MARGIN_S
-        self._control = TextControl(session_id, str(taken.snapshot.get("caller", "")))
+        self._control = ChatControl(session_id, str(taken.snapshot.get("caller", "")))
         self._session = agent.open(self._control, limits=Limits(state_timeout_s=state_timeout_s))
         self._said = taken.said
         self._record = journals.open(session_id, agent, on_claim=lambda note: None, carried=taken.carried)
