@@ -1,9 +1,10 @@
 """What a knob is worth: ``python -m benches.relay.knobs 'gather=FASTAGENT_APPEND_MS=60'``.
 
-The bridge runs under the relay bench's load once as it is and once with each variant, in turn, round after
-round, so that a noisy minute befalls all of them. A variant is a name and what its server is started with:
-variables, or a command in front (``[taskset -c 1]``). Read the ratio: processor time is charged to whoever
-runs, so it bears other work on the machine better than any latency does.
+The bridge runs as it is and with each variant, all at the same time, on one core, each under a load of the
+relay bench of its own: what else goes on befalls all of them alike, so a busy machine leaves the ratio as it
+is. A variant is a name and what its server is started with: variables, or a command in front
+(``[/some/wrapper]``). Read the ratio and its range; the milliseconds are those of a crowded core. Three
+variants at a time are enough for two cores.
 """
 
 import argparse
@@ -11,8 +12,9 @@ import os
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from benches.relay.servers import BRIDGE_PATH, DEFAULT_BRIDGE, Server, bridge
@@ -44,12 +46,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     stages = ((FEW_CALLS, 1.0), (options.calls, options.seconds))
     load = Load("bridge", BRIDGE_PATH, options.format, stages, 0, 300)
     trials: dict[str, list[Trial]] = {one.name: [] for one in variants}
+
+    def try_out(one: Variant) -> Trial:
+        return run_trial(load, _Starter(one, cores.server, load), cores)
+
     try:
-        for _ in range(options.repeats):
-            for one in variants:
-                with _environment(one.environment):
-                    trials[one.name].append(run_trial(load, _Starter(one, cores.server, load), cores))
-                print(_line(one.name, trials[one.name][-1:], []), file=sys.stderr, flush=True)
+        with ThreadPoolExecutor(len(variants)) as pool:
+            for number in range(options.repeats):
+                # Whoever is started first is ahead of the others by a little: that goes round.
+                first = number % len(variants)
+                order = variants[first:] + variants[:first]
+                for one, trial in zip(order, pool.map(try_out, order), strict=True):
+                    trials[one.name].append(trial)
+                    print(_line(one.name, [trial], []), file=sys.stderr, flush=True)
     except (BuildError, TrialError) as error:
         print(f"knobs: {error}", file=sys.stderr)
         return 1
@@ -67,21 +76,11 @@ class _Starter:
         self.load = load
 
     def __call__(self, model_port: int) -> AbstractContextManager[Server]:
-        template = f"{self.variant.before} {DEFAULT_BRIDGE}".strip()
+        variables = shlex.join(f"{name}={value}" for name, value in self.variant.environment.items())
+        template = f"env {variables} {self.variant.before} {DEFAULT_BRIDGE}"
         return bridge(
             template, model_port, self.core, self.load.stages[-1][0], carrier=self.load.carrier, name="bridge"
         )
-
-
-@contextmanager
-def _environment(changes: dict[str, str]) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ.update(changes)
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _variant(text: str) -> Variant:
@@ -114,7 +113,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benches.relay.knobs", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("variants", nargs="*", help="NAME=[COMMAND IN FRONT]VARIABLE=VALUE …")
-    parser.add_argument("--calls", type=int, default=200, help="calls at the last stage (200)")
+    parser.add_argument("--calls", type=int, default=60, help="calls of each at the last stage (60)")
     parser.add_argument("--seconds", type=float, default=4.0, help="measured seconds of it (4)")
     parser.add_argument("--repeats", type=int, default=5, help="rounds; medians are shown (5)")
     parser.add_argument("--format", default="raw/mulaw", help="the callers' (raw/mulaw)")
