@@ -218,6 +218,9 @@ cdef class Uplink(Pump):
     ``backlog_ms`` of audio are kept at most (default 5 s); then the oldest is dropped and counted.
 
     Args:
+        append_ms: audio is gathered until it is this long, and leaves as one message; what is longer goes on as it
+            is. 0: each message goes on at once. Whoever gathers must `flush` before anything else is said to the
+            model. The tap hears at once.
         expected_field: which of the spec's fields must be the text ``expected``; a message in which it is not
             belongs to the slow path. -1: none.
         sequence_field: which of them is a number, or its digits in a string, that grows by one with each message,
@@ -225,11 +228,20 @@ cdef class Uplink(Pump):
             The audio passes either way. -1: none.
     """
 
+    def __cinit__(self, *args, **kwargs):
+        memset(&self.gathered, 0, sizeof(self.gathered))
+
+    def __dealloc__(self):
+        fa_fifo_clear(&self.gathered)
+
     def __init__(self, EnvelopeSpec spec not None, str in_encoding not None, int in_rate, str out_encoding not None,
                  int out_rate, bytes prefix not None, bytes suffix not None, *, bint has_wav_header=False,
-                 int backlog_ms=5000, int expected_field=-1, bytes expected not None=b"", int sequence_field=-1):
+                 int backlog_ms=5000, int append_ms=0, int expected_field=-1, bytes expected not None=b"",
+                 int sequence_field=-1):
         if backlog_ms < 0:
             raise ValueError(f"expected a backlog of 0 ms or more, got {backlog_ms}")
+        if append_ms < 0:
+            raise ValueError(f"expected 0 ms or more to gather, got {append_ms}")
         if not -1 <= expected_field < spec.spec.fields or not -1 <= sequence_field < spec.spec.fields:
             raise ValueError(f"expected a field of the spec's {spec.spec.fields}")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
@@ -240,6 +252,7 @@ cdef class Uplink(Pump):
         self.backlog = deque()
         self.backlog_samples = 0
         self.backlog_limit = <int64_t>out_rate * backlog_ms // 1000
+        self.append_bytes = <Py_ssize_t>(<int64_t>out_rate * append_ms // 1000 * self.out_sample_size)
         self.expected_field = expected_field
         self.expected = expected
         self.sequence_field = sequence_field
@@ -290,6 +303,8 @@ cdef class Uplink(Pump):
             return verdict
         if self._is_copied(found.length):
             self.samples_in += found.length // self.in_sample_size
+            if self.gathered.size or found.length < self.append_bytes:
+                return self._gather_text(&found, now)
             if self.tap is not None:
                 self._tap_text(found.text, found.size, now)
                 fa_stages_lap(FA_STAGE_EARS)
@@ -317,6 +332,9 @@ cdef class Uplink(Pump):
         self.samples_in += self.converter.samples_in - before_samples
         if written == 0:
             return PUMP_QUIET
+        if self.gathered.size or written < self.append_bytes:
+            self._gather(<uint8_t *>audio, written, now)
+            return self._give_gathered(self.append_bytes)
         memcpy(out, PyBytes_AS_STRING(self.prefix), before)
         size = fa_base64_encode(<uint8_t *>audio, written, out + before)
         memcpy(out + before + size, PyBytes_AS_STRING(self.suffix), after)
@@ -333,6 +351,66 @@ cdef class Uplink(Pump):
             self.tap.hear_caller(block, fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block), at == 0, now)
             at += BLOCK_TEXT
         return 0
+
+    # Gathering
+
+    cdef int _gather(self, const uint8_t *audio, Py_ssize_t size, double now) except -1:
+        if self.gathered.size == 0:
+            self.gathering_since = now
+        if fa_fifo_push(&self.gathered, audio, size) < 0:
+            raise MemoryError()
+        return 0
+
+    cdef int _gather_text(self, const audio_text *found, double now) except? -9:
+        # Decodes once, for the tap and for the message to come.
+        cdef int16_t samples[BLOCK_SAMPLES]
+        cdef uint8_t *block = <uint8_t *>samples
+        cdef Py_ssize_t at = 0
+        cdef ptrdiff_t got
+        while at < found.size:
+            got = fa_base64_decode(found.text + at, min(BLOCK_TEXT, found.size - at), block)
+            fa_stages_lap(FA_STAGE_UNBASE64)
+            if self.tap is not None:
+                self.tap.hear_caller(block, got, at == 0, now)
+                fa_stages_lap(FA_STAGE_EARS)
+            self._gather(block, got, now)
+            at += BLOCK_TEXT
+        return self._give_gathered(self.append_bytes)
+
+    cdef int _give_gathered(self, Py_ssize_t at_least) except? -9:
+        # One message of all that was gathered, once it is as long as that.
+        cdef Py_ssize_t size = <Py_ssize_t>self.gathered.size
+        cdef Py_ssize_t before = PyBytes_GET_SIZE(self.prefix)
+        cdef Py_ssize_t after = PyBytes_GET_SIZE(self.suffix)
+        cdef Py_ssize_t text = fa_base64_encoded_size(size)
+        cdef char *out
+        cdef char *audio
+        if size == 0 or size < at_least:
+            fa_stages_lap(FA_STAGE_QUEUE)
+            return PUMP_QUIET
+        out = self._reserve(before + text + after + size)
+        audio = out + before + text + after
+        fa_fifo_pop(&self.gathered, <uint8_t *>audio, size)
+        memcpy(out, PyBytes_AS_STRING(self.prefix), before)
+        fa_base64_encode(<uint8_t *>audio, size, out + before)
+        memcpy(out + before + text, PyBytes_AS_STRING(self.suffix), after)
+        self.out = out
+        self.out_size = before + text + after
+        fa_stages_lap(FA_STAGE_BASE64)
+        return PUMP_SEND
+
+    def flush(self):
+        """One message of what was gathered, or None."""
+        if self._give_gathered(0) == PUMP_SEND:
+            return PyBytes_FromStringAndSize(self.out, self.out_size)
+        return None
+
+    @property
+    def is_gathering(self):
+        """Audio was heard that did not leave yet."""
+        return self.gathered.size > 0
+
+    # Keeping
 
     cdef int hold(self) except -1:
         # Keeps the message just made.
@@ -360,10 +438,12 @@ cdef class Uplink(Pump):
         return message
 
     def release(self):
-        """The messages kept while the model could not take them, oldest first; keeps none."""
+        """The messages kept while the model could not take them, oldest first; keeps none, and gathers anew."""
         messages = [message for message, _ in self.backlog]
         self.backlog.clear()
         self.backlog_samples = 0
+        if self._give_gathered(0) == PUMP_SEND:
+            messages.append(PyBytes_FromStringAndSize(self.out, self.out_size))
         return messages
 
     @property

@@ -54,6 +54,9 @@ cdef class Uplink(Pump):
     cdef int64_t backlog_samples
     cdef int64_t backlog_limit
     cdef int64_t backlog_quantum
+    cdef fa_fifo gathered
+    cdef Py_ssize_t append_bytes
+    cdef readonly double gathering_since
     cdef readonly uint64_t backlog_dropped
     cdef int expected_field
     cdef bytes expected
@@ -64,6 +67,9 @@ cdef class Uplink(Pump):
     cdef bint _is_expected(self)
     cdef void _note_sequence(self) noexcept
     cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1
+    cdef int _gather(self, const uint8_t *audio, Py_ssize_t size, double now) except -1
+    cdef int _gather_text(self, const audio_text *found, double now) except? -9
+    cdef int _give_gathered(self, Py_ssize_t at_least) except? -9
     cdef int hold(self) except -1
     cdef int _keep(self, bytes message) except -1
     cdef bytes release_first(self)

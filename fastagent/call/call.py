@@ -50,6 +50,7 @@ from fastagent.wire.realtime_events import (
     Severity,
     SpeechStarted,
     SpeechStopped,
+    UpdateSession,
 )
 
 __all__ = ["Call"]
@@ -399,6 +400,8 @@ class Call:
         """Live until the call is over; everything the call opened is closed then."""
         self._observers.tell("began", self.call_id, self._gauge)
         self._kept.begin()
+        if (gather_tick := self._services.gather_tick) is not None:
+            gather_tick.watch(self._media.uplink, self._flush_caller)
         try:
             await self._welcome_back()
             self._model.start()
@@ -483,9 +486,9 @@ class Call:
         if settings := self._carrier.take_settings(event):
             self._do([carrier.ConfigureCall(settings)])
         if isinstance(event, carrier.CallerAudio):
-            model_leg = self._model.socket.leg if self._model.socket is not None else None
-            self._media.hear(event.message, model_leg, time.monotonic())
+            self._media.hear(event.message, self._legs()[1], time.monotonic())
             return
+        self._flush_caller()
         if isinstance(event, carrier.CallerStreamStarted):
             self._media.tap.reset_caller()
             self._gauge.caller_restarted()
@@ -506,6 +509,7 @@ class Call:
 
     def _leave_carrier(self) -> None:
         self._missing_media.end()
+        self._flush_caller()
         if not self._carrier.leave():
             return
         self._services.tick.forget(self._media.downlink)
@@ -580,6 +584,9 @@ class Call:
 
     # Media
 
+    def _flush_caller(self) -> None:
+        self._media.flush_caller(self._legs()[1])
+
     def _ask_for_media(self) -> None:
         self._counters.note("media_missing")
         note = "No sound has come from the caller's line for a while. Ask whether they are still there."
@@ -591,6 +598,7 @@ class Call:
 
     def _heard(self, news: list[News]) -> None:
         """What our own ears found."""
+        self._flush_caller()
         now = time.monotonic()
         self._stages.event_came(now)
         for one in news:
@@ -656,6 +664,7 @@ class Call:
                 case asked.CalleeKnown():
                     queue.extend(self._callee_known(command.callee))
                 case asked.HearCaller():
+                    self._flush_caller()
                     self._media.hear_caller(command.is_heard)
                     self._join_legs()
                 case asked.TransferEnded():
@@ -669,6 +678,9 @@ class Call:
                         self._media.downlink.set_template(template.prefix, template.suffix)
                 case _ if isinstance(command, ModelCommand):
                     if self._model.socket is not None:
+                        # What the caller said before is heard before; but audio needs a session configured.
+                        if not isinstance(command, UpdateSession):
+                            self._flush_caller()
                         self._model.socket.send(command)
                 case _:
                     queue.extend(self._send_carrier(command))
@@ -765,6 +777,8 @@ class Call:
 
     async def _close(self) -> None:
         self._timer.stop()
+        if self._services.gather_tick is not None:
+            self._services.gather_tick.forget(self._media.uplink)
         self._leave_carrier()
         self._model.leave()
         if self._recorder is not None:

@@ -37,7 +37,11 @@ class CallMedia:
     ) -> None:
         self.plan: MediaPlan = plan_media(offers)
         self.uplink: Uplink = build_uplink(
-            self.plan, codec.caller_media, APPEND_TEMPLATE, backlog_ms=settings.backlog_ms
+            self.plan,
+            codec.caller_media,
+            APPEND_TEMPLATE,
+            backlog_ms=settings.backlog_ms,
+            append_ms=settings.append_ms,
         )
         # What may have to be taken back is better not sent long before its time.
         sends_ahead = codec.cuts_reliably and not ears.hears_overlap
@@ -89,16 +93,29 @@ class CallMedia:
 
     def hear(self, message: bytes, model_leg: Leg | None, now: float) -> None:
         """Take a media message that the native path did not meet on the carrier's socket."""
-        passed_on = self.uplink.feed(message, now)
-        if passed_on is not None:
-            if not self._is_heard:
-                self._unheard += 1
-            elif model_leg is not None and model_leg.is_open and not model_leg.is_blocked:
-                model_leg.send(passed_on)
-            else:
-                self.uplink.keep(passed_on)
+        self._pass_on(self.uplink.feed(message, now), model_leg)
         if self.tap.on_news is not None and (news := self.tap.take_news()):
             self.tap.on_news(news)
+
+    def flush_caller(self, model_leg: Leg | None) -> None:
+        """Let the model hear now what was gathered of the caller: something else is to be said to it."""
+        if self.uplink.is_gathering:
+            self._pass_on(self.uplink.flush(), model_leg)
+
+    def _pass_on(self, message: bytes | None, model_leg: Leg | None) -> None:
+        if message is None:
+            return
+        if not self._is_heard:
+            self._unheard += 1
+        elif (
+            model_leg is not None
+            and model_leg.is_open
+            and not model_leg.is_blocked
+            and not self.uplink.backlog_messages  # what is older goes first
+        ):
+            model_leg.send(message)
+        else:
+            self.uplink.keep(message)
 
     def reset_caller(self) -> None:
         """The caller's audio begins anew, on another socket."""

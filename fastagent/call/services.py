@@ -7,7 +7,7 @@ from fastagent.call.observer import CallObserver
 from fastagent.call.record import CallRecords
 from fastagent.call.stored import StoredSessions
 from fastagent.legs.model import ModelConnector
-from fastagent.legs.tick import PlayoutTick
+from fastagent.legs.tick import GatherTick, PlayoutTick
 from fastagent.legs.watch import LegWatch
 from fastagent.media.ears import NO_EARS, EarsPlan
 from fastagent.recording import RecordingWriter
@@ -34,3 +34,5 @@ class CallServices:
     recordings: RecordingWriter | None = None
     records: CallRecords | None = None
     sessions: StoredSessions | None = None
+    gather_tick: GatherTick | None = None
+    """None: nothing is gathered."""

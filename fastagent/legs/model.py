@@ -15,7 +15,7 @@ from fastagent.errors import (
     MalformedMessageError,
     RealtimeError,
 )
-from fastagent.legs.upgrade import RetryLaterError, open_leg
+from fastagent.legs.upgrade import RetryLaterError, open_leg, prepare_tls
 from fastagent.stats import Counters
 from fastagent.wire.openai_realtime import RealtimeCodec, dialect_for, is_retryable_close
 from fastagent.wire.realtime_endpoint import UpgradeRequest
@@ -238,6 +238,7 @@ class ModelConnector:
         counters: Counters,
         answer_limit_s: float = 4.0,
     ) -> None:
+        prepare_tls(request.url)
         self._request = request
         self._answer_limit_s = answer_limit_s
         self._attempts = attempts

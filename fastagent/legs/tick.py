@@ -1,4 +1,4 @@
-"""The shared playout tick: one timer lets queued audio of all calls out when it is due."""
+"""The shared ticks: a timer lets queued audio of all calls out when it is due, another what was gathered."""
 
 import asyncio
 import logging
@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from fastagent._native.listener import Leg
-from fastagent._native.pump import Downlink
+from fastagent._native.pump import Downlink, Uplink
 
-__all__ = ["PlayoutTick"]
+__all__ = ["GatherTick", "PlayoutTick"]
 
 logger = logging.getLogger("fastagent.legs")
 
@@ -50,6 +50,53 @@ class PlayoutTick:
     def close(self) -> None:
         """Stop the timer."""
         self._waiting.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+class GatherTick:
+    """Lets out what was gathered of callers from whom nothing more comes, by one timer for all.
+
+    Where frames go on coming, the next one lets it out, and nothing is found here.
+
+    Args:
+        append_ms: what is gathered; after as long again it leaves, however little it is.
+    """
+
+    def __init__(self, append_ms: int) -> None:
+        self._append_s = append_ms / 1000
+        self._uplinks: dict[Uplink, Callable[[], None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def watch(self, uplink: Uplink, flush: Callable[[], None]) -> None:
+        """Call ``flush`` whenever ``uplink`` has gathered for too long, until it is forgotten."""
+        self._uplinks[uplink] = flush
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._append_s, self._run)
+
+    def forget(self, uplink: Uplink) -> None:
+        """Look at ``uplink`` no more."""
+        self._uplinks.pop(uplink, None)
+
+    def _run(self) -> None:
+        self._timer = None
+        limit = time.monotonic() - self._append_s
+        for uplink, flush in list(self._uplinks.items()):
+            if not uplink.is_gathering or uplink.gathering_since > limit:
+                continue
+            try:
+                flush()
+            except Exception:
+                # One call's fault must not silence the others.
+                self._uplinks.pop(uplink, None)
+                logger.exception("gathering of one call failed")
+        if self._uplinks and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._append_s, self._run)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        self._uplinks.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

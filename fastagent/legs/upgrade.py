@@ -13,7 +13,7 @@ from fastagent.errors import LegConnectError, LegTimeoutError
 from fastagent.wire.openai_realtime import is_retryable_status
 from fastagent.wire.realtime_endpoint import UpgradeRequest
 
-__all__ = ["RetryLaterError", "open_leg", "retry_after_s"]
+__all__ = ["RetryLaterError", "open_leg", "prepare_tls", "retry_after_s"]
 
 READ_BUFFER_BYTES = 8192
 """One 100 ms delta of PCM16 at 24 kHz and its envelope; longer messages grow the buffer."""
@@ -29,8 +29,14 @@ class RetryLaterError(LegConnectError):
 
 @cache
 def _tls() -> ssl.SSLContext:
-    """One context for all calls, so that TLS sessions can be resumed."""
+    """One context for all calls: reading the trusted certificates takes tens of milliseconds."""
     return ssl.create_default_context()
+
+
+def prepare_tls(url: str) -> None:
+    """Read the trusted certificates if ``url`` needs them, before the loop has calls to serve."""
+    if url.startswith("wss:"):
+        _tls()
 
 
 def retry_after_s(value: str | None, *, now_unix_s: float) -> float | None:

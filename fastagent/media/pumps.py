@@ -14,8 +14,10 @@ from fastagent.errors import UnsupportedMediaError
 from fastagent.wire.envelope import AudioTemplate, MediaEnvelope
 from fastagent.wire.events import MediaOffer
 
-__all__ = ["MODEL_FORMATS", "MediaPlan", "build_downlink", "build_uplink", "plan_media"]
+__all__ = ["FRAME_MS", "MODEL_FORMATS", "MediaPlan", "build_downlink", "build_uplink", "plan_media"]
 
+FRAME_MS = 20
+"""What a telephone sends at a time."""
 MODEL_FORMATS = (PCM16_24K, MULAW_8K, ALAW_8K)
 """What a Realtime model speaks: audio/pcm at 24 kHz, audio/pcmu, audio/pcma."""
 
@@ -59,9 +61,18 @@ def _spec(media: MediaEnvelope) -> EnvelopeSpec:
 
 
 def build_uplink(
-    plan: MediaPlan, media: MediaEnvelope, template: AudioTemplate, *, backlog_ms: int
+    plan: MediaPlan,
+    media: MediaEnvelope,
+    template: AudioTemplate,
+    *,
+    backlog_ms: int,
+    append_ms: int = FRAME_MS,
 ) -> Uplink:
-    """The pump from caller to model."""
+    """The pump from caller to model.
+
+    Args:
+        append_ms: audio gathered into one message; up to a frame's length none is.
+    """
     caller, model = plan.offer.format, plan.model_format
     # The fields that the pump looks at itself stand behind those that are declared; see `_spec`.
     next_field = len(media.fields)
@@ -75,6 +86,7 @@ def build_uplink(
         template.suffix,
         has_wav_header=plan.offer.has_wav_header,
         backlog_ms=backlog_ms,
+        append_ms=append_ms if append_ms > FRAME_MS else 0,
         expected_field=-1 if media.expected is None else next_field,
         expected=b"" if media.expected is None else media.expected[1].encode(),
         sequence_field=-1 if media.sequence is None else next_field + (media.expected is not None),

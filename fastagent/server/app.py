@@ -22,10 +22,11 @@ from fastagent.agent import FastAgent
 from fastagent.call import CallObserver, CallServices
 from fastagent.errors import FastAgentError
 from fastagent.legs.model import ModelConnector
-from fastagent.legs.tick import PlayoutTick
+from fastagent.legs.tick import GatherTick, PlayoutTick
 from fastagent.legs.watch import LegWatch
 from fastagent.media.detectors import DetectorName, SpeechDetector, build_detector
 from fastagent.media.ears import EarsPlan
+from fastagent.media.pumps import FRAME_MS
 from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.agents.directory import AgentDirectory
 from fastagent.server.agents.files import AgentFiles
@@ -173,6 +174,7 @@ class Service:
             _recordings(settings),
             self.journals,
             CallSessions(self.continuity) if self._stores_sessions(agents) else None,
+            GatherTick(settings.append_ms) if settings.append_ms > FRAME_MS else None,
         )
         self.switchboard = Switchboard(self.services, self.agents.choose, self.admission, self.continuity)
         self.continuity.on_lost = self.switchboard.lose
@@ -271,6 +273,8 @@ class Service:
         """Stop the shared timers, have the journals kept and the recordings published; the traces go last."""
         self.load_sampler.close()
         self.services.tick.close()
+        if self.services.gather_tick is not None:
+            self.services.gather_tick.close()
         self.services.watch.close()
         self.services.model_watch.close()
         await self.journals.close()

@@ -18,6 +18,8 @@ LOCAL_REALTIME = "local"
 """As a Realtime URL: the embedded engine, started inside the process."""
 TOKEN_CHARACTERS_MIN = 16
 SECRET_CHARACTERS_MIN = 32
+APPEND_MS_MAX = 200
+"""Beyond, the caller's delay would be heard, and nothing more is saved."""
 _REDIS_SCHEMES = ("redis", "rediss", "unix", "redis+sentinel", "redis+cluster")
 """A bearer token shorter than this is refused: it could be guessed."""
 DIGEST_PREFIX = "sha256:"
@@ -214,6 +216,9 @@ class Settings:
     """Most bot audio in flight to a telephone carrier."""
     link_delay_ms: int = field(default=0, metadata=_variable("FASTAGENT_LINK_DELAY_MS"))
     """What the way from us to the caller's ear takes; shortens truncations by as much."""
+    append_ms: int = field(default=20, metadata=_variable("FASTAGENT_APPEND_MS"))
+    """Caller audio gathered into one message to the model, 200 at most. Up to 20, a telephone's own frame,
+    none is: each goes on at once. More is less work, later by as much; our own ears always hear at once."""
     backlog_ms: int = field(default=5000, metadata=_variable("FASTAGENT_BACKLOG_MS"))
     """Caller audio kept while the model cannot take it."""
     queue_limit_ms: int = field(default=120_000, metadata=_variable("FASTAGENT_QUEUE_LIMIT_MS"))
@@ -434,6 +439,8 @@ class Settings:
             if getattr(self, name) not in allowed:
                 yield Fault(name, f"expected {', '.join(allowed)}, got {getattr(self, name)!r}")
         yield from self._number_faults()
+        if self.append_ms > APPEND_MS_MAX:
+            yield Fault("append_ms", f"expected at most {APPEND_MS_MAX}, got {self.append_ms}")
         if self.no_media_limit_s <= self.no_media_prompt_s:
             yield Fault(
                 "no_media_limit_s", f"expected more than the prompt's {self.no_media_prompt_s:g} seconds"

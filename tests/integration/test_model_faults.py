@@ -153,8 +153,10 @@ class Gate:
         return FastAgent("bot", [Work()], "work", task_name="work", task_patience_s=30.0)
 
 
-@pytest.mark.parametrize("media", ["raw/lpcm16_24", "raw/lpcm16_8"])
-def test_caller_audio_of_the_gap_arrives_in_order(media: str) -> None:
+@pytest.mark.parametrize(
+    ("media", "append_ms"), [("raw/lpcm16_24", 20), ("raw/lpcm16_8", 20), ("raw/lpcm16_24", 100)]
+)
+def test_caller_audio_of_the_gap_arrives_in_order(media: str, append_ms: int) -> None:
     async def scenario(scene: Scene) -> None:
         phone, first, _ = await scene.call(media)
         rate = 24_000 if media.endswith("24") else 8_000
@@ -167,12 +169,34 @@ def test_caller_audio_of_the_gap_arrives_in_order(media: str) -> None:
         await phone.hang_up()
         await second.wait_until(lambda one: not one.is_open, "the end")
         sent_ms = 20 * (phone.line.chunks_sent - before)
+        assert second.events[0]["type"] == "session.update"
         # What was on its way to the session that was lost is lost; a busy machine sees the loss late.
         assert sent_ms - 100 <= len(second.audio) / 48 <= sent_ms + 20
         if media == "raw/lpcm16_24":
             assert word in bytes(second.audio)
 
-    run(scenario)
+    run(scenario, append_ms=append_ms)
+
+
+def test_gathered_caller_audio_is_heard_whole_and_before_what_comes_next() -> None:
+    async def scenario(scene: Scene) -> None:
+        phone, session, _ = await scene.call("raw/mulaw")
+        await phone.say(chirp(150, 8_000), 8_000)
+        while phone.line.chunks_sent % 3 == 0:
+            await phone.say(chirp(20, 8_000), 8_000)
+        said_before = 160 * phone.line.chunks_sent
+        assert phone.dtmf("7")
+        await session.wait_until(lambda one: "7" in str(texts(one)), "the key")
+        kinds = [one["type"] for one in session.events]
+        before_the_key = session.events[: kinds.index("conversation.item.create")]
+        assert sum(one.get("bytes", 0) for one in before_the_key) >= said_before
+        await phone.hang_up()
+        await session.wait_until(lambda one: not one.is_open, "the end")
+        sizes = [one["bytes"] for one in session.sent("input_audio_buffer.append")]
+        assert 480 in sizes
+        assert sum(sizes) == 160 * phone.line.chunks_sent
+
+    run(scenario, append_ms=60)
 
 
 def test_a_gap_longer_than_the_limit_keeps_the_youngest_audio() -> None:

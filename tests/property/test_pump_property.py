@@ -63,6 +63,30 @@ def test_uplink_gives_the_reference_for_any_chunking(source, target, stream, dat
     assert pump.samples_in == len(stream) // (2 if source[0] == "pcm16" else 1)
 
 
+@given(
+    source=formats,
+    target=formats,
+    stream=streams(6000),
+    append_ms=st.integers(1, 200),
+    flushes=st.sets(st.integers(0, 12)),
+    data=st.data(),
+)
+@settings(deadline=None, max_examples=60)
+def test_gathering_changes_no_bit_and_no_order(source, target, stream, append_ms, flushes, data):
+    pump = Uplink(CALLER, *source, *target, PREFIX, SUFFIX, append_ms=append_ms)
+    sample_size = 2 if target[0] == "pcm16" else 1
+    got = b""
+    for number, part in enumerate(data.draw(cut_up(stream))):
+        message = pump.feed(message_of(part))
+        if message is not None:
+            assert len(audio_of(message)) >= target[1] * append_ms // 1000 * sample_size
+            assert not pump.is_gathering
+        got += audio_of(message)
+        if number in flushes:
+            got += audio_of(pump.flush())
+    assert got + audio_of(pump.flush()) == convert(stream, source, target)
+
+
 @given(target=formats, stream=streams(300), extra_bytes=st.sampled_from((0, 1, 7, 100, 300)), data=st.data())
 @settings(deadline=None)
 def test_wav_header_is_skipped_for_any_chunking(target, stream, extra_bytes, data):

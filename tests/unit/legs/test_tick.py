@@ -2,7 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from fastagent._native.listener import Leg
 from fastagent._native.pump import Downlink
 from fastagent.legs import tick as tick_module
-from fastagent.legs.tick import PlayoutTick
+from fastagent.legs.tick import GatherTick, PlayoutTick
 
 
 class Line:
@@ -163,3 +165,47 @@ def test_closed_tick_serves_nobody():
         assert line.served == 0
 
     asyncio.run(main())
+
+
+class Gathering:
+    """An uplink that gathers since so many seconds ago."""
+
+    def __init__(self, age_s: float | None) -> None:
+        self.is_gathering = age_s is not None
+        self.gathering_since = time.monotonic() - (age_s or 0.0)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_was_gathered_too_long_ago_is_let_out_and_nothing_else(fails, caplog):
+    async def main() -> None:
+        tick = GatherTick(append_ms=1)
+        flushed: list[str] = []
+        is_over = asyncio.Event()
+
+        def flush(name: str) -> None:
+            flushed.append(name)
+            if name == "broken":
+                raise RuntimeError("on purpose")
+            if flushed.count("old") == 2:
+                is_over.set()
+
+        ages = {
+            "fresh": -100.0,
+            "nothing": None,
+            "forgotten": 9.0,
+            "broken": 9.0 if fails else None,
+            "old": 9.0,
+        }
+        uplinks = {name: Gathering(age) for name, age in ages.items()}
+        for name, uplink in uplinks.items():
+            tick.watch(cast(Any, uplink), partial(flush, name))
+        tick.forget(cast(Any, uplinks["forgotten"]))
+        async with asyncio.timeout(10):
+            await is_over.wait()
+        tick.close()
+        tick.close()
+        assert flushed == ["broken"] * fails + ["old", "old"]
+
+    with caplog.at_level(logging.ERROR, logger="fastagent.legs"):
+        asyncio.run(main())
+    assert len(caplog.records) == fails

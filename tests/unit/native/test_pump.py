@@ -8,6 +8,7 @@ import pytest
 
 from fastagent._native.envelope import EnvelopeSpec
 from fastagent._native.pump import Downlink, Uplink
+from fastagent._native.tap import Tap
 from tests.reference.convert_reference import convert
 
 CALLER = EnvelopeSpec(("type",), ("userStream.chunk",), ("audioChunk",), (("participant",),))
@@ -248,6 +249,73 @@ def test_backlog_bounds_the_number_of_tiny_messages_too():
 def test_negative_backlog_is_refused():
     with pytest.raises(ValueError, match="backlog"):
         uplink(backlog_ms=-1)
+
+
+# Uplink: what is gathered
+
+
+@pytest.mark.parametrize(
+    ("append_ms", "sizes"),
+    [(0, [160] * 7), (20, [160] * 7), (21, [320] * 3), (60, [480, 480]), (100, [800])],
+)
+def test_frames_are_gathered_until_they_are_long_enough(append_ms, sizes):
+    pump = uplink(append_ms=append_ms)
+    parts = [noise(160, seed) for seed in range(7)]
+    messages = [message for part in parts if (message := pump.feed(said(part))) is not None]
+    assert [len(audio_of(message)) for message in messages] == sizes
+    rest = pump.flush()
+    assert (rest is None) is (append_ms <= 20)
+    whole = b"".join(map(audio_of, messages + [rest] * (rest is not None)))
+    assert whole == b"".join(parts)
+    assert pump.flush() is None
+    assert (pump.messages, pump.samples_in) == (7, 1120)
+
+
+def test_long_messages_go_on_as_they_came_but_never_past_what_was_gathered():
+    pump = uplink(append_ms=60)
+    long = said(noise(480))
+    assert pump.feed(long) == PREFIX + json.loads(long)["audioChunk"].encode() + SUFFIX
+    assert pump.feed(said(noise(160, 2)), 7.5) is None
+    assert (pump.is_gathering, pump.gathering_since) == (True, 7.5)
+    assert audio_of(pump.feed(long, 8.0)) == noise(160, 2) + noise(480)
+    assert not pump.is_gathering
+
+
+def test_converted_audio_is_gathered_too():
+    at_once, pump = (uplink("mulaw", 8000, "pcm16", 24_000, append_ms=ms) for ms in (0, 60))
+    parts = [noise(160, seed) for seed in range(9)]
+    expected = b"".join(audio_of(at_once.feed(said(part))) for part in parts)
+    messages = [message for part in parts if (message := pump.feed(said(part))) is not None]
+    assert 2 <= len(messages) <= 3
+    rest = pump.flush()
+    assert b"".join(map(audio_of, messages + [rest] * (rest is not None))) == expected
+
+
+def test_ears_hear_what_is_only_gathered():
+    pump = uplink(append_ms=100)
+    tap = Tap("mulaw", 8000)
+    pump.connect_tap(tap)
+    assert pump.feed(said(bytes(160)), 1.0) is None
+    assert tap.caller_level(1.0) != Tap("mulaw", 8000).caller_level(1.0)
+
+
+def test_release_gives_what_was_gathered_last():
+    pump = uplink(append_ms=40)
+    messages = []
+    for seed in range(5):
+        if (message := pump.feed(said(noise(160, seed)))) is not None:
+            messages.append(message)
+            pump.keep(message)
+    released = pump.release()
+    assert released[:2] == messages
+    assert [audio_of(one) for one in released[2:]] == [noise(160, 4)]
+    assert pump.release() == []
+    assert not pump.is_gathering
+
+
+def test_negative_time_of_gathering_is_refused():
+    with pytest.raises(ValueError, match="gather"):
+        uplink(append_ms=-1)
 
 
 NUMBERED = EnvelopeSpec(("type",), ("userStream.chunk",), ("audioChunk",), (("participant",), ("chunk",)))
