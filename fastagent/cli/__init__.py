@@ -14,6 +14,7 @@ from fastagent.cli import (
     dial,
     explore,
     graph,
+    load,
     local,
     mcp,
     new,
@@ -27,7 +28,7 @@ from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, dial, play, local, recordings, replay, mcp, verify, graph, explore, new)
+VERBS = (serve, demo, call, load, dial, play, local, recordings, replay, mcp, verify, graph, explore, new)
 
 EPILOG = """\
 examples:
@@ -35,6 +36,7 @@ examples:
   fastagent demo banking                                another: banking, healthcare, retail, enterprise
   fastagent serve fastagent.examples.appointment:agent  answer calls on this machine
   fastagent call --say "book an appointment"            ring a running server
+  fastagent load --calls 100 --duration 30              many calls at once, and a report
   fastagent dial +15550100001 --agent ID                have a running server call a number
   fastagent play greeting.wav --session ID              play a file into a running call
   fastagent local --port 9100                           the embedded Realtime engine alone

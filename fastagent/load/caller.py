@@ -142,8 +142,7 @@ class Caller:
             self._leave()
             raise
         tally.opening -= 1
-        tally.live += 1
-        tally.note("answered")
+        tally.answer()
         tally.duration("setup", max(1, time.monotonic_ns() - int(self._due_s * NS_PER_S)))
         try:
             await self._play()
@@ -189,7 +188,7 @@ class Caller:
         await self._wait(lambda: self._format is not None, SETUP_TIMEOUT_S, "not answered in time")
 
     async def _ask_webhook(self) -> tuple[str, str]:
-        """Ask what to do with the call, as Twilio does; gives where the stream is reached, and its signature."""
+        """Ask what to do with the call, as Twilio does; gives the stream's address and its signature."""
         target, line = self._target, self.line
         assert isinstance(line, TwilioLine)
         parts = urlsplit(target.url)

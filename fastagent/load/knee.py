@@ -1,4 +1,4 @@
-"""The knee: the most calls at which every limit is kept. Doubling up to the first failure, then halving the gap."""
+"""The knee: the most calls at which every limit is kept. Up to the first failure, then halving the gap."""
 
 __all__ = ["KneeSearch"]
 

@@ -71,7 +71,7 @@ def parse_limit(text: str) -> list[Limit]:
     for one in names:
         if one not in KNOWN:
             raise ConfigurationError(
-                f"--limit: unknown figure {one!r}; for example p99_ms, turn_p95_ms, failed, lost_frames, cpu_ms"
+                f"--limit: unknown figure {one!r}; for example p99_ms, turn_p95_ms, failed, cpu_ms"
             )
     return [Limit(one, most) for one in names]
 

@@ -1,8 +1,8 @@
 """What a caller says to a server besides audio, one class a carrier, sans I/O.
 
-A line writes messages (templates of the engine: numbers and audio are filled in as they are sent) and reads what
-comes back as a few neutral words. It is as short as a load test allows: `fastagent.testing` holds the phones that
-watch over every rule of a protocol.
+A line writes messages (templates of the engine: numbers and audio are filled in as they are sent) and reads
+what comes back as a few neutral words. It is as short as a load test allows: `fastagent.testing` holds the
+phones that watch over every rule of a protocol.
 """
 
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""The model's side of a load test: a Realtime server in this process that listens, waits and answers with speech.
+"""The model's side of a load test: a Realtime server in this process that listens and answers with speech.
 
 It speaks the OpenAI Realtime protocol as it is generally available, and the beta's names to those who ask for
 the beta. It hears turns by loudness: what calls send is speech on quiet, so that is exact here. There is no

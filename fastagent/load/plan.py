@@ -1,4 +1,4 @@
-"""How many calls there shall be, and when: levels that are held one after the other, or a rate of new calls."""
+"""How many calls there shall be, and when: levels held one after the other, or a rate of new calls."""
 
 import math
 from collections.abc import Iterator

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from fastagent.load.knee import KneeSearch
 from fastagent.load.limits import Breach, breaches
 from fastagent.load.plan import Stage
 from fastagent.load.tally import Window
@@ -130,7 +131,6 @@ class Report:
         opening: int,
     ) -> Second:
         """Take one second."""
-        self.total.add(window)
         elapsed_s = max(now["at_s"] - before["at_s"], 1e-3)
         of = window.durations
         second = Second(
@@ -206,15 +206,18 @@ class Report:
     def _breaches(self, report: StageReport) -> list[Breach]:
         return breaches(list(self._test.limits), report.figures())
 
-    def _own_share(
-        self, window: Window, before: Mapping[str, float], now: Mapping[str, float]
-    ) -> float:
+    def _own_share(self, window: Window, before: Mapping[str, float], now: Mapping[str, float]) -> float:
         elapsed_s = max(now["at_s"] - before["at_s"], 1e-3)
         process = (now["own_cpu_s"] - before["own_cpu_s"]) / elapsed_s / self._cores
         thread = window.counts["thread_cpu_ns"] / 1e9 / elapsed_s
         return round(max(process, thread), 4)
 
     # Judging
+
+    @property
+    def knee(self) -> KneeSearch | None:
+        """The search for the knee, if there was one."""
+        return self._test.plan.knee
 
     @property
     def void(self) -> list[str]:
@@ -225,7 +228,7 @@ class Report:
     @property
     def is_kept(self) -> bool:
         """Every limit was kept; a search for the knee expects the last levels to break them."""
-        knee = self._test.plan.knee
+        knee = self.knee
         if knee is not None:
             return knee.kept > 0
         return all(not stage.breaches for stage in self.stages)
@@ -240,7 +243,7 @@ class Report:
     def as_json(self) -> dict[str, Any]:
         """Everything, for programs; `docs/load.md` explains the fields."""
         test = self._test
-        knee = test.plan.knee
+        knee = self.knee
         return {
             "format": "fastagent-load",
             "version": FORMAT_VERSION,
@@ -248,7 +251,11 @@ class Report:
             "verdict": "void" if self.void else "kept" if self.is_kept else "broken",
             "void": self.void,
             "is_interrupted": self.is_interrupted,
-            "machine": {"system": platform.platform(), "cores": self._cores, "python": platform.python_version()},
+            "machine": {
+                "system": platform.platform(),
+                "cores": self._cores,
+                "python": platform.python_version(),
+            },
             "test": {
                 "carrier": test.target.carrier,
                 "url": test.target.url.partition("?")[0],
@@ -298,5 +305,3 @@ def _void(report: StageReport) -> list[str]:
     if report.counts.get("events_lost"):
         reasons.append("the generator lost events")
     return reasons
-
-

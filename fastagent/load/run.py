@@ -82,8 +82,11 @@ class LoadRun:
         self._calls: set[asyncio.Task[None]] = set()
         self._number = 0
         self._is_over = False
+        self._exchange = Exchange()
+        self._tally = Tally(self._exchange.engine)
         self._stage_name = ""
         self._window: Window | None = None
+        self._second = Window()
         self._voices = {**{text: babble(BABBLE_MS, i) for i, text in enumerate(test.scenario.spoken())}}
         self._voices.update(test.voices)
 
@@ -100,8 +103,7 @@ class LoadRun:
         _raise_descriptor_limit()
         test = self.test
         async with contextlib.AsyncExitStack() as stack:
-            self._exchange = await stack.enter_async_context(Exchange())
-            self._tally = Tally(self._exchange.engine)
+            await stack.enter_async_context(self._exchange)
             self._pipes = TlsPipes()
             stack.push_async_callback(self._pipes.close)
             model: ModelSide | None = None
@@ -114,7 +116,7 @@ class LoadRun:
             self._target = await self._behind_faults(stack)
             self._on_ready(model.url if model is not None else "")
             self._report = Report(test, cores=len(os.sched_getaffinity(0)))
-            self._cost = self._find_server()
+            self._cost = await asyncio.to_thread(self._find_server)
             self._report.server_pid = self._cost.pid if self._cost is not None else None
             before = await asyncio.to_thread(read_metrics, self._metrics_url())
             sampler = asyncio.create_task(self._sample())
@@ -260,10 +262,13 @@ class LoadRun:
     # Seconds
 
     def _collect(self) -> Window:
+        """Everything since the last call, for whoever counts; gives the second so far."""
         window = self._tally.take()
+        self._report.total.add(window)
+        self._second.add(window)
         if self._window is not None:
             self._window.add(window)
-        return window
+        return self._second
 
     async def _sample(self) -> None:
         before = self._marks()
@@ -273,8 +278,10 @@ class LoadRun:
             due_s += TICK_S
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
             now = self._marks()
+            window = self._collect()
+            self._second = Window()
             second = self._report.add_second(
-                self._collect(), before, now, self._stage_name, self._tally.live, self._tally.opening
+                window, before, now, self._stage_name, self._tally.live, self._tally.opening
             )
             self._on_second(second)
             before = now

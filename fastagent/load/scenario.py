@@ -49,6 +49,8 @@ class Scenario:
     """The chance that the caller has had enough."""
     texts: tuple[str, ...] = ("",)
     """What is said in turn; empty texts are babble."""
+    first_pause_s: tuple[float, float] = FIRST_PAUSE_S
+    """Before a caller does anything: from, to."""
 
     def __post_init__(self) -> None:
         for name in ("barge_in", "dtmf", "drop", "hang_up"):
@@ -81,7 +83,7 @@ class Scenario:
 
     def steps(self, chance: random.Random) -> Iterator[LoadStep]:
         """One caller's steps. A caller without a script never ends by itself unless chance says so."""
-        yield PauseStep(chance.uniform(*FIRST_PAUSE_S))
+        yield PauseStep(chance.uniform(*self.first_pause_s))
         if self.script:
             yield from self.script
             return

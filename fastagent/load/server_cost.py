@@ -10,6 +10,8 @@ __all__ = ["ServerCost", "Usage", "listener_pid"]
 PROC = Path("/proc")
 LISTEN = "0A"
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+FAMILY_EVERY_READS = 30
+"""Looking through all processes of a machine takes longer than a generator may be late."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -68,20 +70,28 @@ class ServerCost:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._cores = os.cpu_count() or 1
+        self._family: set[int] = set()
+        self._reads = 0
 
     def read(self) -> Usage | None:
         """What they have used so far; None when the first is gone."""
-        stats = {pid: fields for pid in _pids() if (fields := _stat(pid)) is not None}
+        if self._reads % FAMILY_EVERY_READS == 0:
+            self._family = self._found_family()
+        self._reads += 1
+        stats = {pid: fields for pid in self._family if (fields := _stat(pid)) is not None}
         if self.pid not in stats:
             return None
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in stats.values())
+        pages = sum(int(fields[21]) for fields in stats.values())
+        return Usage(ticks / TICKS_PER_S, pages * PAGE_BYTES, len(stats))
+
+    def _found_family(self) -> set[int]:
         family = {self.pid}
-        for pid in sorted(stats):  # children come after their parents nearly always
-            if int(stats[pid][1]) in family:
+        for pid in _pids():  # in order: children come after their parents nearly always
+            fields = _stat(pid)
+            if fields is not None and int(fields[1]) in family:
                 family.add(pid)
-        ticks = sum(int(stats[pid][11]) + int(stats[pid][12]) for pid in family)
-        pages = sum(int(stats[pid][21]) for pid in family)
-        return Usage(ticks / TICKS_PER_S, pages * PAGE_BYTES, len(family))
+        return family
 
 
 def _stat(pid: int) -> list[str] | None:

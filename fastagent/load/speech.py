@@ -1,8 +1,8 @@
 """What callers and the model say: speech cut into words that begin at known places, as clips of frames.
 
-A clip can be found again in what a server makes of it. Its words are laid on a grid of 100 ms with quiet between
-them, each beginning 10 ms after a line of the grid with a loud sample. Such a *mark* survives mu-law, other
-sample rates and other sizes of message, and stays clear of the edges of frames by more than a resampler delays.
+A clip can be found again in what a server makes of it. Its words are laid on a grid of 100 ms with quiet
+between them, each beginning 10 ms after a line of the grid with a loud sample. Such a *mark* survives mu-law,
+other rates and other sizes of message, and is farther from the edges of frames than a resampler delays.
 """
 
 import base64
@@ -26,7 +26,7 @@ GRID_MS = 100
 MARK_MS = 10
 """Where on the grid a word begins."""
 GAP_MS = QUIET_MS + 40
-"""Quiet before each word, at the least: more than a mark needs, less than any endpointing takes for an end."""
+"""Quiet before each word, at the least: more than a mark needs, less than an end of speech."""
 TAIL_MS = 200
 WORD_BREAK_MS = 40
 WORD_MS_MIN = 30
@@ -140,7 +140,9 @@ def speech_clip(speech: Speech, audio_format: AudioFormat, frame_ms: int) -> Cli
     flags = bytes(int(by_frame[i]) | (2 if i in marks else 0) for i in range(frames))
     mark_us = np.array([marks.get(i, 0) * 1000 for i in range(frames)], dtype=np.uint32)
     data = _encoded(pcm.tobytes(), audio_format)
-    return Clip(_base64_frames(data, audio_format, frame_ms, frames), frames, frame_ms, flags, mark_us.tobytes())
+    return Clip(
+        _base64_frames(data, audio_format, frame_ms, frames), frames, frame_ms, flags, mark_us.tobytes()
+    )
 
 
 def silence_clip(audio_format: AudioFormat, frame_ms: int) -> Clip:

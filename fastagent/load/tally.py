@@ -49,6 +49,11 @@ class Tally:
         """Count something."""
         self._window.counts[name] += n
 
+    def answer(self) -> None:
+        """Count a call that was answered."""
+        self.live += 1
+        self._window.counts["answered"] += 1
+
     def fail(self, reason: str) -> None:
         """Count a failed call."""
         self.failed += 1

@@ -1,4 +1,4 @@
-"""The two handshakes of a WebSocket (RFC 6455, section 4) on plain sockets, which the engine then takes over."""
+"""The two handshakes of a WebSocket (RFC 6455, section 4) on sockets that the engine then takes over."""
 
 import asyncio
 import base64

@@ -5,6 +5,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -72,7 +73,8 @@ typedef struct {
 } connection;
 
 struct fa_load {
-    pthread_mutex_t lock;
+    pthread_mutex_t turnstile, lock;
+    atomic_int waiting; /* others that want the lock */
     int epoll, events_fd, wake_fd;
     volatile bool is_stopped;
     connection **connections;
@@ -93,6 +95,28 @@ struct fa_load {
     uint8_t frame[HEAD_BYTES_MAX + FA_LOAD_TEMPLATE_BYTES_MAX + 65536];
     uint8_t audio[65536];
 };
+
+/* The engine's thread takes the lock again right after it gave it up, and would keep the others out for ever.
+ * So one passes the turnstile first, and keeps it until the lock is his: who has waited goes next. */
+static void enter(fa_load *e)
+{
+    atomic_fetch_add(&e->waiting, 1);
+    pthread_mutex_lock(&e->turnstile);
+    pthread_mutex_lock(&e->lock);
+    pthread_mutex_unlock(&e->turnstile);
+    atomic_fetch_sub(&e->waiting, 1);
+}
+
+static void leave(fa_load *e) { pthread_mutex_unlock(&e->lock); }
+
+/* Lets others in, in the midst of a long turn. */
+static void make_way(fa_load *e)
+{
+    if (atomic_load_explicit(&e->waiting, memory_order_relaxed) > 0) {
+        leave(e);
+        enter(e);
+    }
+}
 
 static int64_t clock_ns(clockid_t id)
 {
@@ -426,8 +450,10 @@ static void send_due(fa_load *e, connection *c)
 
 static void send_all_due(fa_load *e)
 {
-    while (e->heap_count > 0 && e->connections[e->heap[0]]->due_ns <= now_ns())
+    while (e->heap_count > 0 && e->connections[e->heap[0]]->due_ns <= now_ns()) {
         send_due(e, e->connections[e->heap[0]]);
+        make_way(e);
+    }
 }
 
 /* Receiving. */
@@ -498,7 +524,8 @@ static void loud_sample(fa_load *e, connection *c, uint64_t sample, uint64_t qui
         c->is_speech = true;
         tell(e, c, FA_LOAD_ONSET, at_ns, 0, NULL, 0);
     }
-    if (quiet_ms >= FA_LOAD_QUIET_MS && c->peer >= 0)
+    /* After a gap, too: an answer that was cut in the midst of a word leaves no quiet behind. */
+    if (c->peer >= 0)
         match_mark(e, c, e->connections[c->peer], sample, at_ns);
 }
 
@@ -702,7 +729,7 @@ void fa_load_run(fa_load *e)
 {
     struct epoll_event ready[EPOLL_EVENTS];
     prctl(PR_SET_TIMERSLACK, 1000ul); /* the default of 50 us would show in every send */
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     while (!e->is_stopped) {
         e->counters[FA_LOAD_THREAD_CPU_NS] = (uint64_t)clock_ns(CLOCK_THREAD_CPUTIME_ID);
         int64_t wait_ns = WAIT_MS_MAX * NS_PER_MS;
@@ -711,11 +738,11 @@ void fa_load_run(fa_load *e)
             wait_ns = due < 0 ? 0 : due < wait_ns ? due : wait_ns;
         }
         struct timespec wait = {0, wait_ns};
-        pthread_mutex_unlock(&e->lock);
+        leave(e);
         int n = (int)syscall(SYS_epoll_pwait2, e->epoll, ready, EPOLL_EVENTS, &wait, NULL, 0);
         if (n < 0 && errno == ENOSYS) /* Linux before 5.11 waits in whole ms */
             n = epoll_wait(e->epoll, ready, EPOLL_EVENTS, (int)(wait_ns / NS_PER_MS));
-        pthread_mutex_lock(&e->lock);
+        enter(e);
         e->counters[FA_LOAD_WAKES]++;
         e->wall_less_mono_ns = clock_ns(CLOCK_REALTIME) - now_ns();
         send_all_due(e);
@@ -731,11 +758,12 @@ void fa_load_run(fa_load *e)
                 flush(e, c);
             if (c->fd >= 0 && ready[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
                 read_from(e, c);
+            make_way(e);
             if ((i & 15) == 15) /* what is due goes before what has come */
                 send_all_due(e);
         }
     }
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
 }
 
 /* The owner's side. */
@@ -745,6 +773,7 @@ fa_load *fa_load_new(void)
     fa_load *e = calloc(1, sizeof *e);
     if (e == NULL)
         return NULL;
+    pthread_mutex_init(&e->turnstile, NULL);
     pthread_mutex_init(&e->lock, NULL);
     e->epoll = epoll_create1(EPOLL_CLOEXEC);
     e->events_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -787,6 +816,7 @@ void fa_load_free(fa_load *e)
     free(e->events);
     free(e->connections);
     free(e->heap);
+    pthread_mutex_destroy(&e->turnstile);
     pthread_mutex_destroy(&e->lock);
     free(e);
 }
@@ -804,24 +834,24 @@ int fa_load_event_fd(const fa_load *e) { return e->events_fd; }
 size_t fa_load_take_events(fa_load *e, fa_load_event **events)
 {
     uint64_t count;
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     if (read(e->events_fd, &count, sizeof count) < 0)
         count = 0;
     size_t n = e->event_count;
     *events = e->events;
     e->events = NULL;
     e->event_count = e->event_room = 0;
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
     return n;
 }
 
 int fa_load_add_spec(fa_load *e, const fa_envelope_spec *spec)
 {
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     int number = e->spec_count < SPECS_MAX ? e->spec_count++ : -1;
     if (number >= 0)
         e->specs[number] = *spec;
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
     return number;
 }
 
@@ -833,7 +863,7 @@ int fa_load_add_clip(fa_load *e, const char *text, uint32_t frames, uint32_t fra
         return -1;
     clip k = {malloc(size), frames, frame_chars, (int64_t)frame_us * NS_PER_US, malloc(frames),
               malloc(frames * sizeof *mark_us)};
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     int number = k.text && k.flags && k.mark_us && e->clip_count < CLIPS_MAX ? e->clip_count : -1;
     if (number >= 0) {
         memcpy(k.text, text, size);
@@ -845,7 +875,7 @@ int fa_load_add_clip(fa_load *e, const char *text, uint32_t frames, uint32_t fra
         free(k.flags);
         free(k.mark_us);
     }
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
     return number;
 }
 
@@ -862,7 +892,7 @@ int fa_load_add(fa_load *e, int fd, bool is_client, bool is_up, int spec, const 
     /* A socket that is not TCP, as in front of TLS, knows neither; then arrivals are stamped by us. */
     setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on);
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     c->media = malloc(template_size + 1);
     c->sent = malloc(FA_LOAD_SENT_MAX * sizeof *c->sent);
     bool is_roomy = e->count < e->room;
@@ -907,7 +937,7 @@ int fa_load_add(fa_load *e, int fd, bool is_client, bool is_up, int spec, const 
             }
         }
     }
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
     return id;
 }
 
@@ -915,13 +945,13 @@ int fa_load_add(fa_load *e, int fd, bool is_client, bool is_up, int spec, const 
 #define ON_CONNECTION(e, number, ...)                                                                     \
     do {                                                                                                  \
         int result_ = -1;                                                                                 \
-        pthread_mutex_lock(&(e)->lock);                                                                   \
+        enter(e);                                                                                         \
         if ((number) >= 0 && (number) < (e)->count && (e)->connections[number]->fd >= 0) {                \
             connection *c = (e)->connections[number];                                                     \
             result_ = 0;                                                                                  \
             __VA_ARGS__;                                                                                      \
         }                                                                                                 \
-        pthread_mutex_unlock(&(e)->lock);                                                                 \
+        leave(e);                                                                                         \
         return result_;                                                                                   \
     } while (0)
 
@@ -1058,18 +1088,18 @@ int fa_load_close(fa_load *e, int number, int code, bool is_abrupt)
 
 int64_t fa_load_take_histogram(fa_load *e, fa_load_histogram which, uint32_t *counts)
 {
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     memcpy(counts, e->histogram[which], sizeof e->histogram[which]);
     memset(e->histogram[which], 0, sizeof e->histogram[which]);
     int64_t largest = e->largest[which];
     e->largest[which] = 0;
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
     return largest;
 }
 
 void fa_load_counters(fa_load *e, uint64_t counters[FA_LOAD_COUNTERS])
 {
-    pthread_mutex_lock(&e->lock);
+    enter(e);
     memcpy(counters, e->counters, sizeof e->counters);
-    pthread_mutex_unlock(&e->lock);
+    leave(e);
 }
