@@ -54,9 +54,6 @@ COUNTERS: Final[tuple[str, ...]]
 CLASS_EDGES_NS: Final[tuple[int, ...]]
 """The lower edge of each class of a histogram."""
 
-Event = tuple[int, int, int, int, bytes]
-"""Connection, kind, monotonic time in ns, value, text."""
-
 @final
 class LoadEngine:
     """Sockets, due times and the account of the audio of many calls.
@@ -79,8 +76,8 @@ class LoadEngine:
     def fileno(self) -> int:
         """A descriptor that is readable while there are events."""
 
-    def events(self) -> list[Event]:
-        """All that happened since the last call, in order."""
+    def events(self) -> list[tuple[int, int, int, int, bytes]]:
+        """All that happened since the last call, in order: connection, kind, monotonic ns, value, text."""
 
     def add_spec(self, spec: EnvelopeSpec) -> int:
         """Declare a media message; gives its number, for `add`.

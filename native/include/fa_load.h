@@ -24,7 +24,9 @@
 enum {
     FA_LOAD_QUIET_MS = 80,              /* so much quiet makes the next loud sample a mark */
     FA_LOAD_LOUD = 2000,                /* a loud sample of int16; speech has peaks of 10,000 and more */
-    FA_LOAD_QUANTUM_US = 250,           /* due times lie on this grid, so that one wake serves several calls */
+    FA_LOAD_QUANTUM_US = 500,           /* due times lie on this grid, so that one wake serves several calls */
+    FA_LOAD_CROWD = 64,                 /* beyond so many that send, what arrives waits for the next wake, too:
+                                         * the kernel has stamped it, so only our answers are later by a quantum */
     FA_LOAD_SENT_MAX = 512,             /* frames of one connection under way; the oldest is given up */
     FA_LOAD_MARKS_MAX = 64,
     FA_LOAD_MARK_LIMIT_MS = 5000,       /* a mark that did not arrive by then is lost */

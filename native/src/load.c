@@ -738,7 +738,15 @@ void fa_load_run(fa_load *e)
             wait_ns = due < 0 ? 0 : due < wait_ns ? due : wait_ns;
         }
         struct timespec wait = {0, wait_ns};
+        bool is_crowd = e->heap_count > FA_LOAD_CROWD;
         leave(e);
+        if (is_crowd) {
+            if (wait_ns > FA_LOAD_QUANTUM_US * NS_PER_US)
+                wait.tv_nsec = FA_LOAD_QUANTUM_US * NS_PER_US;
+            if (wait.tv_nsec > 0)
+                nanosleep(&wait, NULL);
+            wait.tv_nsec = 0;
+        }
         int n = (int)syscall(SYS_epoll_pwait2, e->epoll, ready, EPOLL_EVENTS, &wait, NULL, 0);
         if (n < 0 && errno == ENOSYS) /* Linux before 5.11 waits in whole ms */
             n = epoll_wait(e->epoll, ready, EPOLL_EVENTS, (int)(wait_ns / NS_PER_MS));
