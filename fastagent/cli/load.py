@@ -42,6 +42,9 @@ examples:
   # a server with a model of its own: turns, barge-in and setup are measured, the ways through it are not
   fastagent load --no-model --calls 10 --script booking.txt --voice espeak
 
+  # the generator against itself: what of every figure is its own
+  fastagent load --carrier realtime --calls 200 --duration 10
+
 exit: 0 all limits kept, 1 a limit broken, 2 a wrong command line, 3 VOID: the generator itself was too slow.
 docs/load.md tells what is measured how.
 """
@@ -50,6 +53,7 @@ DEFAULT_URLS = {
     "audiocodes": "ws://127.0.0.1:8000/audiocodes/webhook",
     "twilio": "http://127.0.0.1:8000/twilio/webhook",
     "agent": "ws://127.0.0.1:8000/agent/ws",
+    "realtime": "ws://127.0.0.1:9200/v1/realtime",
 }
 DISPLAY_EVERY_S = 5
 """Where the display is not a terminal."""

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from fastagent.audio.formats import AudioFormat
 from fastagent.errors import LegConnectError, LegError, LegTimeoutError
-from fastagent.load.exchange import Exchange
+from fastagent.load.exchange import Exchange, Pairing
 from fastagent.load.lines import (
     LINES,
     Cut,
@@ -118,6 +118,7 @@ class Caller:
         self._chance = random.Random(seed * 1_000_003 + number)
         self._parameters: dict[str, str] = {}
         self._connection = -1
+        self._pairing = Pairing()
         self._format: AudioFormat | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._owed: list[tuple[asyncio.TimerHandle, bytes]] = []
@@ -165,6 +166,8 @@ class Caller:
                 headers["X-Twilio-Signature"] = sign(target.token, target.public_url or url)
         elif target.token:
             headers["Authorization"] = f"Bearer {target.token}"
+        # Before the upgrade: a server may ring its model up before it answers us.
+        self._exchange.waiting.append(self._pairing)
         descriptor, rest = await connect(
             url, headers, self._pipes, through=target.through, timeout_s=SETUP_TIMEOUT_S
         )
@@ -178,7 +181,8 @@ class Caller:
             end_quiet_ms=0,
             first=rest,
         )
-        exchange.waiting.append(self._connection)
+        self._pairing.caller = self._connection
+        exchange.join(self._pairing)
         exchange.own(self._connection, self)
         for message in line.begin(self._parameters):
             self._send(message)
@@ -238,9 +242,8 @@ class Caller:
 
     async def _play(self) -> None:
         if self._awaits_model:
-            exchange, connection = self._exchange, self._connection
             deadline_s = time.monotonic() + SETUP_TIMEOUT_S
-            while connection in exchange.waiting:
+            while self._pairing.model < 0:
                 if time.monotonic() > deadline_s:
                     raise CallLostError("no session of the model")
                 await self._sleep(0.05)
@@ -459,8 +462,8 @@ class Caller:
         """Whatever happened, nothing of the call stays."""
         for timer, _ in self._owed:
             timer.cancel()
-        if self._connection in self._exchange.waiting:
-            self._exchange.waiting.remove(self._connection)
+        if self._pairing in self._exchange.waiting:
+            self._exchange.waiting.remove(self._pairing)
         if self._connection >= 0 and not self._is_closed:
             self._is_hanging_up = True
             self._engine.close(self._connection, is_abrupt=True)

@@ -6,6 +6,7 @@ A subscriber is told of the messages, onsets and ends of one connection; it answ
 import asyncio
 import threading
 from collections import deque
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from fastagent._native.envelope import EnvelopeSpec
@@ -14,7 +15,7 @@ from fastagent.audio.formats import AudioFormat
 from fastagent.load.speech import Clip, Speech, silence_clip, speech_clip
 from fastagent.wire.envelope import MediaEnvelope
 
-__all__ = ["Exchange", "Subscriber"]
+__all__ = ["Exchange", "Pairing", "Subscriber"]
 
 STOP_TIMEOUT_S = 5.0
 
@@ -38,13 +39,21 @@ class Subscriber(Protocol):
         """The socket is gone; 1006 without a close frame."""
 
 
+@dataclass(slots=True, eq=False)
+class Pairing:
+    """A caller and the session of the model that belongs to it, by connection; -1 while unknown."""
+
+    caller: int = -1
+    model: int = -1
+
+
 class Exchange:
     """The engine, its thread and its clips; an async context manager."""
 
     def __init__(self) -> None:
         self.engine = LoadEngine()
-        self.waiting: deque[int] = deque()
-        """Callers' connections that no session of the model belongs to yet, oldest first."""
+        self.waiting: deque[Pairing] = deque()
+        """Callers that no session of the model belongs to yet, oldest first."""
         self._owners: dict[int, Subscriber] = {}
         self._early: dict[int, list[tuple[int, int, int, bytes]]] = {}
         self._clips: dict[tuple[int, AudioFormat, int], int] = {}
@@ -85,6 +94,11 @@ class Exchange:
 
     def _add(self, clip: Clip) -> int:
         return self.engine.add_clip(clip.text, clip.frames, clip.frame_ms, clip.flags, clip.mark_us)
+
+    def join(self, pairing: Pairing) -> None:
+        """Have the engine compare what both ends of a call say and hear, once both are there."""
+        if pairing.caller >= 0 and pairing.model >= 0:
+            self.engine.pair(pairing.caller, pairing.model)
 
     def own(self, connection: int, owner: Subscriber) -> None:
         """Have ``owner`` told of a connection from now on, and of what it brought before."""

@@ -14,7 +14,7 @@ from uuid import uuid4
 import orjson
 
 from fastagent._native.load import AT_AUDIO, AT_CHUNK, AT_SEQUENCE, AT_TIME_MS
-from fastagent.audio.formats import MULAW_8K, AudioFormat
+from fastagent.audio.formats import ALAW_8K, MULAW_8K, PCM16_24K, AudioFormat
 from fastagent.wire.agentws_words import CLIENT_MEDIA, ServerMessage
 from fastagent.wire.audiocodes import AUDIOCODES_MEDIA
 from fastagent.wire.envelope import MediaEnvelope
@@ -30,10 +30,14 @@ __all__ = [
     "Line",
     "Owed",
     "Ready",
+    "RealtimeLine",
     "Refused",
     "Send",
     "TwilioLine",
 ]
+
+
+REALTIME_MEDIA = {"audio/pcm": PCM16_24K, "audio/pcmu": MULAW_8K, "audio/pcma": ALAW_8K}
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,6 +343,58 @@ class AgentLine:
         )
 
 
+class RealtimeLine:
+    """A client of the OpenAI Realtime protocol: no carrier, but a way to measure such a server.
+
+    Called at the model's side of the load test itself, it shows what of every figure is the generator's own.
+    """
+
+    envelope = MediaEnvelope(("type",), ("response.output_audio.delta",), ("delta",))
+    hangs_up_by_closing = True
+
+    def __init__(self, identity: Identity) -> None:
+        self._media = identity.media or "audio/pcmu"
+        self._is_ready = False
+
+    def begin(self, parameters: Mapping[str, str]) -> list[bytes]:
+        """The server speaks first."""
+        return []
+
+    def ready(self) -> Ready | None:
+        """The server must have taken the format."""
+        return None
+
+    def media(self) -> bytes:
+        """``input_audio_buffer.append``."""
+        return b'{"type":"input_audio_buffer.append","audio":"' + AT_AUDIO + b'"}'
+
+    def receive(self, message: bytes) -> list[Heard]:
+        """Read a server event."""
+        match _object(message).get("type"):
+            case "session.created":
+                rate = {"rate": 24_000} if self._media == "audio/pcm" else {}
+                wire = {"format": {"type": self._media, **rate}}
+                session = {"type": "realtime", "audio": {"input": wire, "output": wire}}
+                return [Send(orjson.dumps({"type": "session.update", "session": session}))]
+            case "session.updated" if not self._is_ready:
+                self._is_ready = True
+                return [Ready(REALTIME_MEDIA[self._media])]
+            case "input_audio_buffer.speech_started":
+                return [Cut(drops=True)]
+            case "error" if not self._is_ready:
+                return [Refused("error")]
+            case _:
+                return []
+
+    def keys(self, digits: str) -> list[bytes]:
+        """There are none."""
+        return []
+
+    def hang_up(self) -> list[bytes]:
+        """Closing is enough."""
+        return []
+
+
 def _utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
@@ -347,5 +403,6 @@ LINES: Mapping[str, Callable[[Identity], Line]] = {
     "audiocodes": AudioCodesLine,
     "twilio": TwilioLine,
     "agent": AgentLine,
+    "realtime": RealtimeLine,
 }
 """By the names of the command line."""

@@ -17,7 +17,7 @@ import orjson
 from fastagent._native.load import AT_AUDIO, AT_CHUNK
 from fastagent.audio.formats import ALAW_8K, MULAW_8K, PCM16_24K, AudioFormat
 from fastagent.errors import LegError
-from fastagent.load.exchange import Exchange
+from fastagent.load.exchange import Exchange, Pairing
 from fastagent.load.speech import Speech
 from fastagent.load.upgrade import accept
 from fastagent.wire.envelope import MediaEnvelope
@@ -108,27 +108,27 @@ class ModelSide:
             raw, _ = await asyncio.get_running_loop().sock_accept(server)
             # Whose call this is tells the order of arrival, so it is settled before anything is awaited.
             waiting = self.exchange.waiting
-            caller = waiting.popleft() if waiting else None
-            self._keep(self._begin(raw, caller))
+            pairing = waiting.popleft() if waiting else None
+            self._keep(self._begin(raw, pairing))
 
-    async def _begin(self, raw: socket.socket, caller: int | None) -> None:
+    async def _begin(self, raw: socket.socket, pairing: Pairing | None) -> None:
         try:
             descriptor, rest, headers = await accept(raw, timeout_s=ACCEPT_TIMEOUT_S)
         except LegError:
-            if caller is not None:
-                self.exchange.waiting.appendleft(caller)
+            if pairing is not None:
+                self.exchange.waiting.appendleft(pairing)
             return
         self.sessions += 1
-        self.strays += caller is None
+        self.strays += pairing is None
         offered = headers.get("sec-websocket-protocol", "") + headers.get("openai-beta", "")
-        _Session(self, descriptor, rest, caller, is_beta="realtime=v1" in offered or "beta" in offered)
+        _Session(self, descriptor, rest, pairing, is_beta="realtime=v1" in offered or "beta" in offered)
 
 
 class _Session:
     """One session of the model."""
 
     def __init__(
-        self, side: ModelSide, descriptor: int, rest: bytes, caller: int | None, *, is_beta: bool
+        self, side: ModelSide, descriptor: int, rest: bytes, pairing: Pairing | None, *, is_beta: bool
     ) -> None:
         self._side = side
         self._engine = side.exchange.engine
@@ -152,8 +152,9 @@ class _Session:
             first=rest,
         )
         self._engine.set_format(self.connection, self._input.encoding.value, self._input.sample_rate)
-        if caller is not None:
-            self._engine.pair(caller, self.connection)
+        if pairing is not None:
+            pairing.model = self.connection
+            side.exchange.join(pairing)
         self._id = f"sess_load_{self.connection}"
         self._send("session.created", session=self._session())
         side.exchange.own(self.connection, self)
