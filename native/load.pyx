@@ -31,7 +31,7 @@ ONSET = FA_LOAD_ONSET
 QUIET = FA_LOAD_QUIET
 SAID = FA_LOAD_SAID
 
-HISTOGRAMS = ("late", "up_frame", "down_frame", "up_mark", "down_mark")
+HISTOGRAMS = ("late", "read_late", "up_frame", "down_frame", "up_mark", "down_mark")
 COUNTERS = (
     "frames_sent", "bytes_sent", "frames_received", "bytes_received", "blocked", "verbatim", "frames_lost",
     "marks_sent", "marks_heard", "marks_lost", "marks_unknown", "audio_unreadable", "events_lost", "wakes",

@@ -46,7 +46,7 @@ SAID: Final[int]
 """Kind of an event: a clip is out; the value says when its last loud frame ended, in ns."""
 
 HISTOGRAMS: Final[tuple[str, ...]]
-"""``late`` is our own; ``up`` goes to the model, ``down`` to the caller; ``frame`` verbatim, ``mark`` by content."""
+"""``late`` and ``read_late`` are our own; ``up`` goes to the model, ``down`` to the caller; ``frame`` verbatim, ``mark`` by content."""
 
 COUNTERS: Final[tuple[str, ...]]
 """Names of what `LoadEngine.counters` gives."""

@@ -347,7 +347,17 @@ def _print(report: Report, out: TextIO) -> None:
     for stage in report.stages:
         durations = stage.durations
         print(f"{stage.name} calls: {stage.live} live, {stage.counts.get('failed', 0)} failed", file=out)
-        for what in ("up", "down", "up_frame", "down_frame", "turn", "barge_in", "setup", "late"):
+        for what in (
+            "up",
+            "down",
+            "up_frame",
+            "down_frame",
+            "turn",
+            "barge_in",
+            "setup",
+            "late",
+            "read_late",
+        ):
             of = durations[what]
             if of["n"]:
                 figures = "  ".join(f"{q} {of[f'{q}_ms']:.3f}" for q in ("p50", "p95", "p99", "max"))

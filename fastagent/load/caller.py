@@ -120,7 +120,7 @@ class Caller:
         self._connection = -1
         self._pairing = Pairing()
         self._format: AudioFormat | None = None
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
         self._owed: list[tuple[asyncio.TimerHandle, bytes]] = []
         self._onset_ns = self._spoken_ns = self._cut_ns = 0
         self._said = self._is_closed = self._is_hanging_up = False
@@ -357,7 +357,8 @@ class Caller:
             return
         for one in heard:
             self._hear(one, at_ns, played_ns)
-        self._look()
+        if heard:
+            self._look()
 
     def _hear(self, one: Heard, at_ns: int, played_ns: int) -> None:
         match one:
@@ -419,20 +420,21 @@ class Caller:
     # Waiting
 
     def _look(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        if self._waiter is not None:
+            _settle(self._waiter, True)
 
     async def _changed(self, timeout_s: float) -> bool:
         """Wait for anything to happen; False after ``timeout_s``."""
-        self._waiter = asyncio.get_running_loop().create_future()
+        # A timer of its own: a thousand callers wait all the time, and `asyncio.timeout` costs an exception.
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[bool] = loop.create_future()
+        self._waiter = waiter
+        timer = loop.call_later(timeout_s, _settle, waiter, False)
         try:
-            async with asyncio.timeout(timeout_s):
-                await self._waiter
-        except TimeoutError:
-            return False
+            return await waiter
         finally:
+            timer.cancel()
             self._waiter = None
-        return True
 
     async def _wait(self, claim: Callable[[], bool], timeout_s: float, reason: str) -> None:
         deadline_s = time.monotonic() + timeout_s
@@ -467,6 +469,11 @@ class Caller:
         if self._connection >= 0 and not self._is_closed:
             self._is_hanging_up = True
             self._engine.close(self._connection, is_abrupt=True)
+
+
+def _settle(waiter: asyncio.Future[bool], is_changed: bool) -> None:
+    if not waiter.done():
+        waiter.set_result(is_changed)
 
 
 def _reason(error: CallLostError | LegError) -> str:

@@ -34,6 +34,7 @@ WHAT = {
     "barge_in": "caller's first sound over the bot to the bot's last",
     "setup": "due to begin, to answered",
     "late": "the generator's own lateness (within every figure above)",
+    "read_late": "the generator reads, after the kernel received (within none)",
 }
 """Durations, in the order of the table."""
 

@@ -299,9 +299,10 @@ def _void(report: StageReport) -> list[str]:
     if report.own_share > OWN_CPU_SHARE_MAX:
         share = f"{report.own_share:.0%} of its core"
         reasons.append(f"the generator used {share}, more than {OWN_CPU_SHARE_MAX:.0%}")
-    late = report.durations["late"]["p99_ms"]
-    if late is not None and late > OWN_LATE_P99_MS_MAX:
-        reasons.append(f"the generator was late: p99 {late:g} ms, more than {OWN_LATE_P99_MS_MAX:g} ms")
+    for name, what in (("late", "late"), ("read_late", "late to read")):
+        late = report.durations[name]["p99_ms"]
+        if late is not None and late > OWN_LATE_P99_MS_MAX:
+            reasons.append(f"the generator was {what}: p99 {late:g} ms, more than {OWN_LATE_P99_MS_MAX:g} ms")
     if report.counts.get("events_lost"):
         reasons.append("the generator lost events")
     return reasons

@@ -46,6 +46,7 @@ enum { FA_LOAD_AT_SEQUENCE = 1, FA_LOAD_AT_CHUNK = 2, FA_LOAD_AT_TIME_MS = 3, FA
 
 typedef enum {
     FA_LOAD_LATE,        /* our own: when a frame went out, less when it was due */
+    FA_LOAD_READ_LATE,   /* our own: when bytes were read, less when the kernel had them */
     FA_LOAD_UP_FRAME, FA_LOAD_DOWN_FRAME,
     FA_LOAD_UP_MARK, FA_LOAD_DOWN_MARK,
     FA_LOAD_HISTOGRAMS

@@ -27,6 +27,8 @@
 #define CLIPS_MAX 1024
 #define HEAD_BYTES_MAX 14
 #define WAIT_MS_MAX 100
+/* By edges: by levels each event is polled twice. A short read has emptied the socket, unless the peer closed. */
+#define WATCHED ((uint32_t)EPOLLIN | (uint32_t)EPOLLRDHUP | (uint32_t)EPOLLET)
 
 enum { OP_CONTINUATION = 0, OP_TEXT = 1, OP_BINARY = 2, OP_CLOSE = 8, OP_PING = 9, OP_PONG = 10 };
 enum { FLAG_LOUD = 1, FLAG_MARK = 2 };
@@ -276,7 +278,7 @@ static void lose(fa_load *e, connection *c, int code)
 
 static void watch(fa_load *e, connection *c, bool for_writing)
 {
-    struct epoll_event event = {.events = EPOLLIN | (for_writing ? (uint32_t)EPOLLOUT : 0u), .data.u32 = (uint32_t)c->id};
+    struct epoll_event event = {.events = WATCHED | (for_writing ? (uint32_t)EPOLLOUT : 0u), .data.u32 = (uint32_t)c->id};
     c->waits_to_write = for_writing;
     epoll_ctl(e->epoll, EPOLL_CTL_MOD, c->fd, &event);
 }
@@ -702,7 +704,8 @@ static void take_bytes(fa_load *e, connection *c, uint8_t *bytes, size_t n, int6
     }
 }
 
-static void read_from(fa_load *e, connection *c)
+/* Reads once: 1 when the buffer was filled, 0 when it was not, -1 when there was nothing or the peer is gone. */
+static int read_once(fa_load *e, connection *c)
 {
     char control[CMSG_SPACE(sizeof(struct timespec))];
     struct iovec part = {e->read, sizeof e->read};
@@ -711,7 +714,7 @@ static void read_from(fa_load *e, connection *c)
     if (n <= 0) {
         if (n == 0 || (errno != EAGAIN && errno != EWOULDBLOCK))
             lose(e, c, 1006);
-        return;
+        return -1;
     }
     int64_t now = now_ns(), at_ns = now;
     struct cmsghdr *h = CMSG_FIRSTHDR(&m);
@@ -722,7 +725,17 @@ static void read_from(fa_load *e, connection *c)
         if (at_ns > now || at_ns < now - 1000 * NS_PER_MS) /* the wall clock was set meanwhile */
             at_ns = now;
     }
+    record(e, FA_LOAD_READ_LATE, now - at_ns);
     take_bytes(e, c, e->read, (size_t)n, at_ns);
+    return c->fd < 0 ? -1 : (size_t)n == sizeof e->read;
+}
+
+static void read_from(fa_load *e, connection *c, bool is_to_the_end)
+{
+    int result;
+    do {
+        result = read_once(e, c);
+    } while (result > 0 || (result == 0 && is_to_the_end));
 }
 
 void fa_load_run(fa_load *e)
@@ -765,7 +778,7 @@ void fa_load_run(fa_load *e)
             if (c->fd >= 0 && ready[i].events & EPOLLOUT && c->out_len > 0)
                 flush(e, c);
             if (c->fd >= 0 && ready[i].events & (EPOLLIN | EPOLLHUP | EPOLLERR))
-                read_from(e, c);
+                read_from(e, c, ready[i].events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR));
             make_way(e);
             if ((i & 15) == 15) /* what is due goes before what has come */
                 send_all_due(e);
@@ -933,7 +946,7 @@ int fa_load_add(fa_load *e, int fd, bool is_client, bool is_up, int spec, const 
         c->mask = 0x5ac317e8u ^ (uint32_t)id * 2654435761u;
         c->end_quiet_ms = end_quiet_ms;
         e->connections[e->count++] = c;
-        struct epoll_event event = {.events = EPOLLIN, .data.u32 = (uint32_t)id};
+        struct epoll_event event = {.events = WATCHED, .data.u32 = (uint32_t)id};
         if (epoll_ctl(e->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
             lose(e, c, 1006);
         else if (first_size > 0 && first_size <= READ_BYTES) {
