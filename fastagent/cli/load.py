@@ -16,6 +16,7 @@ from fastagent.errors import ConfigurationError
 from fastagent.load.caller import Target
 from fastagent.load.knee import KneeSearch
 from fastagent.load.limits import DEFAULT_LIMITS, parse_limit
+from fastagent.load.lines import MEDIA
 from fastagent.load.model import ModelOptions
 from fastagent.load.page import page
 from fastagent.load.plan import DURATION_S, OPENING_PER_S, SETTLE_S, STEP_S, Plan, Stage, parse_rate
@@ -209,6 +210,9 @@ def _target(options: argparse.Namespace) -> Target:
         is_usable = False
     if not is_usable:
         raise ConfigurationError(f"--url: expected {schemes[0]}://HOST:PORT/… or {schemes[1]}://…")
+    known = MEDIA[options.carrier]
+    if options.media and options.media not in known:
+        raise ConfigurationError(f"--media: expected one of {', '.join(sorted(known)) or 'nothing'}")
     try:
         options.number.format(n=1)
     except (ValueError, KeyError, IndexError):

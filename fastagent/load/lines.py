@@ -21,6 +21,7 @@ from fastagent.wire.envelope import MediaEnvelope
 
 __all__ = [
     "LINES",
+    "MEDIA",
     "AgentLine",
     "AudioCodesLine",
     "Cut",
@@ -406,3 +407,11 @@ LINES: Mapping[str, Callable[[Identity], Line]] = {
     "realtime": RealtimeLine,
 }
 """By the names of the command line."""
+
+MEDIA: Mapping[str, frozenset[str]] = {
+    "audiocodes": frozenset(name for name, offer in AUDIOCODES_MEDIA.items() if not offer.has_wav_header),
+    "twilio": frozenset(),
+    "agent": frozenset(name for name, media in CLIENT_MEDIA.items() if not media.offer.has_wav_header),
+    "realtime": frozenset(REALTIME_MEDIA),
+}
+"""Formats that may be asked for, by carrier."""

@@ -212,6 +212,7 @@ def test_exit_codes_tell_of_limits_and_of_a_server_that_is_not_there(calm, capsy
         ["--rate", "5/s"],
         ["--fault", "gremlins=1"],
         ["--url", "http://x"],
+        ["--media", "tape"],
     ],
 )
 def test_a_wrong_command_line_is_said_before_anything_is_called(more, capsys):
