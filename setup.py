@@ -53,9 +53,10 @@ KERNELS: dict[str, list[str]] = {
     "resample": ["resample", "resample_avx2"],
     "pump": [
         "base64", "base64_avx2", "convert", "envelope", "g711", "g711_avx2", "playout", "resample",
-        "resample_avx2", "scratch",
+        "resample_avx2", "scratch", "stages",
     ],
-    "listener": ["utf8"],
+    "listener": ["stages", "utf8"],
+    "stages": ["stages"],
     "vad": ["bands", "vad"],
     "bargein": ["bands", "bargein", "vad"],
     "dtmf": ["dtmf"],
@@ -66,7 +67,7 @@ KERNELS: dict[str, list[str]] = {
     "load": ["base64", "base64_avx2", "envelope", "g711", "g711_avx2", "load", "utf8"],
     "tap": [
         "bands", "bargein", "convert", "dtmf", "g711", "g711_avx2", "level", "playout", "record", "reference",
-        "resample", "resample_avx2", "tap", "vad",
+        "resample", "resample_avx2", "stages", "tap", "vad",
     ],
 }  # fmt: skip
 

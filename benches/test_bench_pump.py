@@ -19,7 +19,7 @@ import soxr
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benches.workloads import DELTA_MS, PTIME_MS, voice
-from fastagent._native import g711
+from fastagent._native import g711, stages
 from fastagent._native.envelope import EnvelopeSpec
 from fastagent._native.pump import Downlink, Uplink
 
@@ -174,6 +174,23 @@ def test_uplink_frame(benchmark: BenchmarkFixture, source: Format, target: Forma
         first = sent_audio(up(source, target)(message), APPEND)
         assert len(first) == target[1] * PTIME_MS // 1000 * (2 if target[0] == "pcm16" else 1)
     measure(benchmark, make(source, target), message)
+
+
+@pytest.mark.parametrize("every", [0, 16, 1], ids=["idle", "16th", "all"])
+def test_uplink_frame_timed(benchmark: BenchmarkFixture, every: int) -> None:
+    """What the stage counters cost: switched off, as `fastagent profile` uses them, and with every frame."""
+    benchmark.group = f"pump up mulaw@8000 to mulaw@8000, {PTIME_MS} ms, stages timed"
+    timed = {0: "no", 1: "each"}.get(every, f"one in {every}")
+    benchmark.extra_info.update(
+        subject="pump up timed", implementation=f"fastagent, {timed} frame", unit="20 ms frame"
+    )
+    feed, message = up(MULAW, MULAW), caller_message(MULAW)
+    check(feed, message, MULAW, MULAW, PTIME_MS, APPEND)
+    stages.set_every(every)
+    try:
+        measure(benchmark, feed, message)
+    finally:
+        stages.set_every(0)
 
 
 @pytest.mark.parametrize("engine", ["fastagent", "python"])

@@ -102,12 +102,17 @@ class FastAgent:
         language: ISO 639-1 code.
         transcription_phrases: words callers are likely to say, a hint for speech recognition.
         transfer_target: where ``transfer_call`` leads (``tel:+…`` or ``sip:…``); None leaves the tool out.
+        is_transfer_warm: whoever takes a ``transfer_call`` hears a summary first, where the carrier
+            can do that.
         colleagues: agents that the caller may be handed over to in the midst of a call. What was said and
             found out goes along, and they may hand the caller back.
         purpose: what the agent is for, told to its colleagues.
         max_history: utterances a call's context keeps.
         task_patience_s: how long a function call waits for its task before it reports "working".
         voice_policy: what a caller may interrupt while no state says otherwise.
+        voicemail: what it says to an answering machine that takes a call of ours, before it hangs up; empty
+            hangs up without a word, None leaves it to the model. A task that answers to `Event.ANSWERED_BY`
+            goes first.
         memory_days: how long facts and profile of a call are remembered for the caller's next one, once a
             state has called ``recall`` in both; 0 remembers nothing.
 
@@ -142,6 +147,8 @@ class FastAgent:
         task_patience_s: float = DEFAULT_TASK_PATIENCE_S,
         voice_policy: VoicePolicy | None = None,
         memory_days: float = 0.0,
+        voicemail: str | None = None,
+        is_transfer_warm: bool = False,
     ) -> None:
         if not agent_id:
             raise ConfigurationError("agent_id must not be empty")
@@ -160,6 +167,7 @@ class FastAgent:
         self.transcription_phrases = tuple(transcription_phrases)
         self.transcription_prompt = "\n".join(self.transcription_phrases) or None
         self.transfer_target = transfer_target
+        self.is_transfer_warm = is_transfer_warm
         self.purpose = purpose
         self.colleagues: Mapping[str, FastAgent] = MappingProxyType({one.agent_id: one for one in colleagues})
         """The agents that the caller may be handed over to, by their ids."""
@@ -168,6 +176,7 @@ class FastAgent:
         self.max_history = max_history
         self.task_patience_s = task_patience_s
         self.memory_days = memory_days
+        self.voicemail = voicemail
         self.voice_policy = voice_policy or VoicePolicy()
         all_tasks = list(tasks)
         if states := list(states):
@@ -333,6 +342,7 @@ class FastAgent:
             tools=(*self.tools, *(one.tool for one in remote)),
             tasks=self.tasks,
             transfer_target=self.transfer_target,
+            is_transfer_warm=self.is_transfer_warm,
             colleagues=self.colleagues,
             patience_s=self.task_patience_s,
             limits=limits,

@@ -280,7 +280,7 @@ class AgentClient:
             headers["X-Session-ID"] = self.session_id
             self._started = asyncio.get_running_loop().create_future()
         leg = Leg(None, max_message_bytes=MESSAGE_BYTES_MAX, send_cap_bytes=SEND_CAP_BYTES)
-        leg.handler = _Handler(self, leg)
+        handler = leg.handler = _Handler(self, leg)
         try:
             async with asyncio.timeout(self._timeout_s):
                 await ws_connect(
@@ -301,8 +301,11 @@ class AgentClient:
             raise _refusal(error) from None
         except WSError as error:
             raise LegConnectError(PEER, f"upgrade failed: {type(error).__name__}", retryable=True) from None
+        except asyncio.CancelledError:
+            handler.give_up()
+            raise
         except TimeoutError:
-            leg.handler = None
+            handler.give_up()
             reason = f"no connection within {self._timeout_s:g} s"
             raise LegTimeoutError(PEER, reason, retryable=True) from None
         except OSError as error:
@@ -428,9 +431,18 @@ class _Handler:
     def __init__(self, client: AgentClient, leg: Leg) -> None:
         self._client = client
         self._leg = leg
+        self._is_given_up = False
+
+    def give_up(self) -> None:
+        """Nobody waits for this connection any more; a handshake goes on by itself and may yet succeed."""
+        self._is_given_up = True
+        if self._leg.is_open:
+            self._leg.abort()
 
     def on_open(self) -> None:
-        """`AgentClient._connect` knows."""
+        """`AgentClient._connect` knows, if it still waits."""
+        if self._is_given_up:
+            self._leg.abort()
 
     def on_message(self, data: bytes, is_text: bool) -> None:
         """A message of the server."""

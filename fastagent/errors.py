@@ -28,6 +28,7 @@
     ├── TelephonyError                a carrier's management side (carrier, reason, retryable)
     │   ├── TelephonyRefusedError     it answered, and would not (status, code)
     │   └── TelephonyLimitError       our own limits: too many, or a number that may not be reached
+    ├── SystemToolError               a tool that measures is not there, not allowed, or failed
     └── AgentError                    bad transition, failed tool, state time-out
         └── ToolError                 a tool says what went wrong, in words for the caller
         ├── EffectFailedError         nothing was done; effects raise it too
@@ -61,6 +62,7 @@ __all__ = [
     "SessionNotFoundError",
     "SessionRefusedError",
     "StoreUnavailableError",
+    "SystemToolError",
     "TelephonyError",
     "TelephonyLimitError",
     "TelephonyRefusedError",
@@ -228,6 +230,10 @@ class StoreUnavailableError(SessionError):
         self.store = store
         self.retryable = retryable
         super().__init__(f"{store} store: {reason}")
+
+
+class SystemToolError(FastAgentError):
+    """A tool that measures is not there, not allowed, or failed; the text says which."""
 
 
 class TelephonyError(FastAgentError):

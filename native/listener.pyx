@@ -10,6 +10,19 @@ from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from picows.picows cimport WSCloseCode, WSFrame, WSListener, WSMsgType, WSTransport
 
+from fa_stages cimport (
+    FA_STAGE_EVENTS,
+    FA_STAGE_GUARD,
+    FA_STAGE_QUEUE,
+    FA_STAGE_SEND,
+    FA_WAY_OTHER,
+    FA_WAY_TICK,
+    fa_stages_begin,
+    fa_stages_begin_inner,
+    fa_stages_end,
+    fa_stages_lap,
+    fa_stages_share,
+)
 from fa_utf8 cimport FA_UTF8_ACCEPT, FA_UTF8_REJECT, fa_utf8_advance
 
 from fastagent._native.pump cimport (
@@ -22,6 +35,9 @@ from fastagent._native.pump cimport (
     Pump,
     Uplink,
 )
+from fastagent._native.stages cimport shared_stages
+
+fa_stages_share(shared_stages())
 
 logger = logging.getLogger("fastagent.leg")
 
@@ -83,6 +99,7 @@ cdef class Leg(WSListener):
     cdef bytearray fragments
     cdef int fragments_type
     cdef uint32_t utf8_state
+    cdef int way  # of the frame under way, for the stage counters
     cdef bint is_closed
     cdef int close_code
     cdef str close_reason
@@ -154,6 +171,8 @@ cdef class Leg(WSListener):
             if kind == WSMsgType.CLOSE:
                 self._take_close(frame)
             return
+        cdef int is_timed = fa_stages_begin()
+        self.way = FA_WAY_OTHER
         if frame.rsv1 or frame.rsv2 or frame.rsv3:
             self._refuse(1002, "reserved bits are set")
         elif kind == WSMsgType.TEXT or kind == WSMsgType.BINARY:
@@ -186,6 +205,7 @@ cdef class Leg(WSListener):
             self._take_close(frame)
         else:
             self._refuse(1002, "unknown opcode")
+        fa_stages_end(is_timed, self.way)
         spent = _now_ns() - begun
         k = 0
         while spent > 1 and k < TIME_CLASSES - 1:
@@ -262,8 +282,11 @@ cdef class Leg(WSListener):
         # Meeting an item runs the call's code, which may take the pump away: this one is held until we are done.
         cdef Pump pump = self.pump
         cdef int verdict
+        fa_stages_lap(FA_STAGE_GUARD)
         if pump is not None:
             verdict = pump.take(text, n, now)
+            if verdict == PUMP_SEND or verdict == PUMP_QUIET:
+                self.way = pump.way
             if verdict == PUMP_SEND:
                 self._pass_on(pump, now)
             elif verdict == PUMP_QUIET:
@@ -272,12 +295,14 @@ cdef class Leg(WSListener):
                 # The audio is on its way: now there is time for what was heard in it.
                 if pump.tap is not None and pump.tap.has_news():
                     pump.tap.tell_news()
+                    fa_stages_lap(FA_STAGE_EVENTS)
                 if verdict != PUMP_BAD_AUDIO or not isinstance(pump, Uplink):
                     return
             # Malformed envelopes and a caller's unreadable audio go to the codec, which may say so to the peer;
             # everything else does too.
         if self.handler is not None:
             self.handler.on_message(PyBytes_FromStringAndSize(text, n), kind == WSMsgType.TEXT)
+            fa_stages_lap(FA_STAGE_EVENTS)
 
     cdef _pass_on(self, Pump pump, double now):
         # Sends what the pump holds ready, and what else is due.
@@ -299,13 +324,19 @@ cdef class Leg(WSListener):
     cdef _note_queued(self, Pump pump):
         if pump.is_waiting() and self.handler is not None:
             self.handler.on_queued()
+        fa_stages_lap(FA_STAGE_QUEUE)
 
     def send_due(self, Downlink pump not None, double now):
         """Send what ``pump`` holds back and is due; True while more waits for its time."""
         if not self.is_open:
             return False
-        while self._takes_audio() and pump.more(now) == PUMP_SEND:
-            self._send(WSMsgType.TEXT, pump.out, pump.out_size)
+        cdef int is_timed = fa_stages_begin_inner()
+        try:
+            while self._takes_audio() and pump.more(now) == PUMP_SEND:
+                self._send(WSMsgType.TEXT, pump.out, pump.out_size)
+        finally:
+            fa_stages_lap(FA_STAGE_QUEUE)
+            fa_stages_end(is_timed, FA_WAY_TICK)
         return pump.is_waiting()
 
     def send_backlog(self, Uplink pump not None):
@@ -326,6 +357,7 @@ cdef class Leg(WSListener):
         # The message has room in front for a header and is overwritten by the client's mask.
         self.frames_out += 1
         self.transport.send_reuse_external_buffer(kind, message, n)
+        fa_stages_lap(FA_STAGE_SEND)
 
     def send(self, bytes message not None, bint is_text=True):
         """Send one message. Nothing happens on a closed connection; a peer that does not read is closed."""

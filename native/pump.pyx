@@ -43,9 +43,29 @@ from fa_playout cimport (
     fa_playout_settle,
 )
 from fa_scratch cimport fa_scratch
+from fa_stages cimport (
+    FA_STAGE_BASE64,
+    FA_STAGE_CHECK,
+    FA_STAGE_COPY,
+    FA_STAGE_EARS,
+    FA_STAGE_EVENTS,
+    FA_STAGE_QUEUE,
+    FA_STAGE_SCAN,
+    FA_STAGE_UNBASE64,
+    FA_WAY_DOWNLINK,
+    FA_WAY_OTHER,
+    FA_WAY_UPLINK,
+    fa_stages_begin_inner,
+    fa_stages_end,
+    fa_stages_lap,
+    fa_stages_share,
+)
 
 from fastagent._native.envelope cimport EnvelopeSpec
+from fastagent._native.stages cimport shared_stages
 from fastagent._native.tap cimport Tap
+
+fa_stages_share(shared_stages())
 
 # Room in front of a message for the largest WebSocket header (RFC 6455, 5.2: 14 bytes).
 cdef enum:
@@ -97,6 +117,7 @@ cdef class Pump:
         self.passthrough = inside == outside and in_rate == out_rate and not has_wav_header
         self.in_sample_size = 2 if inside == FA_PCM16 else 1
         self.out_sample_size = 2 if outside == FA_PCM16 else 1
+        self.way = FA_WAY_OTHER
 
     @property
     def is_passthrough(self):
@@ -120,11 +141,13 @@ cdef class Pump:
         memcpy(out + before + n, PyBytes_AS_STRING(self.suffix), after)
         self.out = out
         self.out_size = before + n + after
+        fa_stages_lap(FA_STAGE_COPY)
         return PUMP_SEND
 
     cdef int _find_audio(self, const char *message, Py_ssize_t n, audio_text *found) except? -9:
         # Scans a message; PUMP_SEND when there is audio to work on. An escaped text lives until the next call.
         cdef int verdict = fa_envelope_scan(&self.spec.spec, message, n, &self.match)
+        fa_stages_lap(FA_STAGE_SCAN)
         if verdict == 0:
             return PUMP_OTHER
         if verdict < 0:
@@ -141,6 +164,7 @@ cdef class Pump:
                 return PUMP_BAD_AUDIO
             found.text = PyBytes_AS_STRING(self.unescaped)
         found.length = fa_base64_validate(found.text, found.size)
+        fa_stages_lap(FA_STAGE_CHECK)
         if found.length < 0:
             self.bad_audio += 1
             return PUMP_BAD_AUDIO
@@ -171,11 +195,13 @@ cdef class Pump:
             ValueError: its envelope is malformed or its audio is not canonical base64; it was counted.
         """
         cdef Py_buffer view
-        cdef int verdict
+        cdef int verdict = PUMP_OTHER
         PyObject_GetBuffer(message, &view, PyBUF_SIMPLE)
+        cdef int is_timed = fa_stages_begin_inner()
         try:
             verdict = self.take(<const char *>view.buf, view.len, now)
         finally:
+            fa_stages_end(is_timed, self.way if verdict == PUMP_SEND or verdict == PUMP_QUIET else FA_WAY_OTHER)
             PyBuffer_Release(&view)
         if verdict == PUMP_SEND:
             return PyBytes_FromStringAndSize(self.out, self.out_size)
@@ -208,6 +234,7 @@ cdef class Uplink(Pump):
             raise ValueError(f"expected a field of the spec's {spec.spec.fields}")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix,
                       has_wav_header=has_wav_header)
+        self.way = FA_WAY_UPLINK
         # However short, a message counts as a millisecond: that bounds their number too.
         self.backlog_quantum = max(1, out_rate // 1000)
         self.backlog = deque()
@@ -265,6 +292,7 @@ cdef class Uplink(Pump):
             self.samples_in += found.length // self.in_sample_size
             if self.tap is not None:
                 self._tap_text(found.text, found.size, now)
+                fa_stages_lap(FA_STAGE_EARS)
             return self._wrap(found.text, found.size)
 
         # Decode and convert behind the place of the text, then encode from there to the front.
@@ -280,8 +308,10 @@ cdef class Uplink(Pump):
         fa_converter_begin_chunk(&self.converter)
         while at < found.size:
             got = fa_base64_decode(found.text + at, min(BLOCK_TEXT, found.size - at), block)
+            fa_stages_lap(FA_STAGE_UNBASE64)
             if self.tap is not None:
                 self.tap.hear_caller(block, got, at == 0, now)
+                fa_stages_lap(FA_STAGE_EARS)
             at += BLOCK_TEXT
             written += fa_converter_process(&self.converter, block, got, <uint8_t *>audio + written)
         self.samples_in += self.converter.samples_in - before_samples
@@ -292,6 +322,7 @@ cdef class Uplink(Pump):
         memcpy(out + before + size, PyBytes_AS_STRING(self.suffix), after)
         self.out = out
         self.out_size = before + size + after
+        fa_stages_lap(FA_STAGE_BASE64)
         return PUMP_SEND
 
     cdef int _tap_text(self, const char *text, Py_ssize_t size, double now) except -1:
@@ -373,6 +404,7 @@ cdef class Downlink(Pump):
         if spec.spec.fields < 3:
             raise ValueError("the spec must declare response id, item id and content index, in this order")
         Pump.__init__(self, spec, in_encoding, in_rate, out_encoding, out_rate, prefix, suffix)
+        self.way = FA_WAY_DOWNLINK
         self.clock.sample_rate = out_rate
         self.lead = <int64_t>out_rate * lead_ms // 1000
         self.quantum = min(<int64_t>out_rate * quantum_ms // 1000, self.lead)
@@ -487,8 +519,6 @@ cdef class Downlink(Pump):
         cdef int16_t samples[BLOCK_SAMPLES]
         cdef uint8_t *block = <uint8_t *>samples
         cdef Py_ssize_t at = 0
-        if self.tap is None and not self.retains:
-            return 0
         while at < size:
             self._note_sent(block, fa_base64_decode(text + at, min(BLOCK_TEXT, size - at), block), now)
             at += BLOCK_TEXT
@@ -584,6 +614,7 @@ cdef class Downlink(Pump):
             return verdict
         if not self._same_item():
             self._meet_item()
+            fa_stages_lap(FA_STAGE_EVENTS)
         if not self.item_is_played:
             self.discarded += 1
             return PUMP_QUIET
@@ -600,7 +631,10 @@ cdef class Downlink(Pump):
             self.received += samples
             self.enqueued += samples
             self._trim(in_flight)
-            self._tap_text(found.text, found.size, now)
+            fa_stages_lap(FA_STAGE_QUEUE)
+            if self.tap is not None or self.retains:
+                self._tap_text(found.text, found.size, now)
+                fa_stages_lap(FA_STAGE_EARS)
             fa_playout_sent(&self.clock, samples, now)
             return self._wrap(found.text, found.size)
 
@@ -615,10 +649,12 @@ cdef class Downlink(Pump):
         cdef uint64_t before = self.converter.samples_in
         while at < found.size:
             got = fa_base64_decode(found.text + at, min(BLOCK_TEXT, found.size - at), block)
+            fa_stages_lap(FA_STAGE_UNBASE64)
             at += BLOCK_TEXT
             written = fa_converter_process(&self.converter, block, got, converted)
             if fa_fifo_push(&self.queue, converted, written) < 0:
                 raise MemoryError()
+            fa_stages_lap(FA_STAGE_QUEUE)
             self.enqueued += written // self.out_sample_size
         # Counted after conversion: an odd byte belongs to the message that completes its sample.
         self.samples_in += self.converter.samples_in - before
@@ -651,13 +687,17 @@ cdef class Downlink(Pump):
         cdef char *audio = out + before + text + after
         fa_fifo_pop(&self.queue, <uint8_t *>audio, size)
         self._trim(self.clock.sent - fa_playout_played(&self.clock, now))
-        self._note_sent(<uint8_t *>audio, size, now)
+        fa_stages_lap(FA_STAGE_QUEUE)
+        if self.tap is not None or self.retains:
+            self._note_sent(<uint8_t *>audio, size, now)
+            fa_stages_lap(FA_STAGE_EARS)
         memcpy(out, PyBytes_AS_STRING(self.prefix), before)
         fa_base64_encode(<uint8_t *>audio, size, out + before)
         memcpy(out + before + text, PyBytes_AS_STRING(self.suffix), after)
         self.out = out
         self.out_size = before + text + after
         fa_playout_sent(&self.clock, samples, now)
+        fa_stages_lap(FA_STAGE_BASE64)
         return 0
 
     def due(self, double now):

@@ -28,6 +28,15 @@ typedef struct {
     bool is_pcm16;
 } audio_format;
 
+#define MARKS_MAX 64             /* of one call, not yet played */
+#define MARK_CHARS_MAX 127
+
+/* Twilio's: comes back once everything before it was played. */
+typedef struct {
+    int64_t played_ns;
+    char name[MARK_CHARS_MAX + 1];
+} mark;
+
 /* One way of one call. */
 typedef struct {
     const audio_format *from, *to;
@@ -60,10 +69,31 @@ typedef struct {
     track up, down;
     uint8_t *up_frame;           /* the caller's masked chunk message, whole; only the stamp changes */
     size_t up_frame_len, up_stamp_at, up_stamp_phase;
+    char *answered;              /* what the carrier's webhook was answered; NULL when none was asked */
+    uint64_t sequence;           /* the caller's messages that bear a number */
+    int64_t plays_until_ns;      /* the bot's audio, as the caller hears it */
+    mark marks[MARKS_MAX];       /* a ring */
+    unsigned first_mark, mark_count;
 } call;
+
+/* One telephone network's messages: the callers' end of them, and the bot's where a byte relay is measured. */
+typedef struct {
+    const char *name;
+    bool (*open)(call *c, int epoll, uint16_t port, const char *path);
+    void (*send_chunk)(call *c);
+    void (*advance)(call *c);    /* what is due by the clock */
+    void (*end)(call *c);
+    void (*bot_message)(ws_conn *ws, call *c, char *text, size_t n, int64_t arrived_ns);
+    /* These write text and give its length, 0 for no message. */
+    int (*bot_begins)(const call *c, unsigned utterance, char *text, size_t size);
+    int (*bot_audio)(const call *c, unsigned utterance, char *text, size_t size); /* up to the audio itself */
+    const char *bot_audio_end;
+    int (*bot_ends)(const call *c, unsigned utterance, char *text, size_t size);
+} carrier;
 
 typedef struct {
     bool is_relay;               /* the model's port speaks the carrier's messages */
+    const carrier *carrier;
     const audio_format *format;  /* the caller's */
     int talk_chunks, gap_chunks;
     unsigned forget_every;       /* 0 = nothing is lost on purpose */
@@ -76,6 +106,7 @@ typedef struct {
     int64_t window_from_ns, window_to_ns;
     uint64_t up_sent, down_sent;
     uint64_t orphan_chunks, unknown_streams, hangups, model_errors, cuts, other_messages;
+    uint64_t marks, marks_returned;
     uint64_t failed;
     char first_failure[96];
 } tally;
@@ -100,13 +131,10 @@ void level_check(call *c, const track *t, const char *audio, size_t chars);
 void call_fail(call *c, const char *why);
 bool call_is_set_up(const call *c);
 
-/* caller.c: the telephone network's end */
-extern const ws_owner caller_owner;
-bool caller_open(call *c, int epoll, uint16_t port, const char *path);
-void caller_send_chunk(call *c);
-void caller_end(call *c);
+/* audiocodes.c, twilio.c */
+extern const carrier audiocodes, twilio;
 
-/* model.c: the Realtime server's end, or in relay mode a bot that speaks the carrier's messages */
+/* model.c: the Realtime server's end, or in relay mode the carrier's bot */
 extern const ws_owner model_owner;
 void model_talk(call *c);            /* every 100 ms: a delta, the end of an utterance, or the pause */
 void model_finish_utterance(call *c);

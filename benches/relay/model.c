@@ -1,8 +1,10 @@
-/* The model's port. A connection whose path begins with /relay is a byte relay's other end and speaks the
- * carrier's messages; any other is an OpenAI Realtime session (GA) that talks on and never listens. */
+/* The model's port. A connection whose path begins with /relay is a byte relay's other end: there the carrier's bot
+ * talks. Any other is an OpenAI Realtime session (GA). Both talk on and never listen. */
 #include <string.h>
 
 #include "calls.h"
+
+#define LONG_PAUSE_CHUNKS 5 /* 500 ms: nobody whose callers still talk with him is that far behind */
 
 enum { ROLE_REALTIME, ROLE_RELAY };
 
@@ -69,6 +71,11 @@ static void realtime_message(ws_conn *ws, call *c, char *text, size_t n, int64_t
     const char *type = json_string(text, n, "type", &length), *audio;
     if (type == NULL)
         return;
+    if (length == 8 && memcmp(type, "realtime", 8) == 0) /* the session's own: a client may write the event's last */
+        for (const char *at = type; (at = strstr(at, "\"type\"")) != NULL; at++)
+            type = json_string(at, n - (size_t)(at - text), "type", &length);
+    if (type == NULL)
+        return;
     if (length == 25 && memcmp(type, "input_audio_buffer.append", 25) == 0) {
         if ((audio = json_string(text, n, "audio", &chars)) == NULL)
             return;
@@ -94,33 +101,12 @@ static void realtime_message(ws_conn *ws, call *c, char *text, size_t n, int64_t
     }
 }
 
-static void relay_message(ws_conn *ws, call *c, char *text, size_t n, int64_t arrived_ns)
-{
-    char answer[200];
-    size_t length, chars;
-    const char *type = json_string(text, n, "type", &length), *audio;
-    if (type == NULL)
-        return;
-    if (length == 16 && memcmp(type, "userStream.chunk", 16) == 0) {
-        if ((audio = json_string(text, n, "audioChunk", &chars)) != NULL)
-            track_received(&c->up, c, 'U', audio, chars, arrived_ns, &the_tally.up);
-    } else if (length == 16 && memcmp(type, "session.initiate", 16) == 0) {
-        reply(ws, answer, snprintf(answer, sizeof answer, "{\"type\":\"session.accepted\",\"mediaFormat\":\"%s\"}",
-                                   the_plan.format->name));
-    } else if (length == 16 && memcmp(type, "userStream.start", 16) == 0) {
-        reply(ws, answer, snprintf(answer, sizeof answer, "{\"type\":\"userStream.started\"}"));
-        c->model_ready = true;
-    } else if (length == 11 && memcmp(type, "session.end", 11) == 0) {
-        ws_send_close(ws, 1000);
-    }
-}
-
 static void message(ws_conn *ws, char *text, size_t n, int64_t arrived_ns)
 {
     if (ws->call == NULL)
         return;
     if (ws->role == ROLE_RELAY)
-        relay_message(ws, ws->call, text, n, arrived_ns);
+        the_plan.carrier->bot_message(ws, ws->call, text, n, arrived_ns);
     else
         realtime_message(ws, ws->call, text, n, arrived_ns);
 }
@@ -137,7 +123,11 @@ static void closed(ws_conn *ws, const char *why)
 
 const ws_owner model_owner = {opened, message, closed};
 
-static void send_json(call *c, const char *text, int n) { ws_send_text(c->model, text, (size_t)n); }
+static void send_json(call *c, const char *text, int n)
+{
+    if (n > 0)
+        ws_send_text(c->model, text, (size_t)n);
+}
 
 /* What every event of an utterance carries. */
 #define IDS "\"response_id\":\"resp_%d_%u\",\"item_id\":\"item_%d_%u\",\"output_index\":0,\"content_index\":0"
@@ -147,12 +137,17 @@ static void begin_utterance(call *c)
     char text[700];
     unsigned u = c->utterances_begun;
     c->is_in_utterance = true;
+    /* A carrier without play streams does not tell where an utterance begins. What came beyond the last one, once
+     * all of it had come, is a converter's tail; what is still missing after a long pause is lost. */
+    uint64_t due_bytes = c->down.sent * c->down.chunk_bytes;
+    if (the_plan.carrier == &twilio &&
+        (c->down.position_bytes > due_bytes ||
+         (c->down.position_bytes < due_bytes && the_plan.gap_chunks >= LONG_PAUSE_CHUNKS)))
+        track_align(&c->down, c->down.sent);
     c->utterance_start[u % UTTERANCE_RING] = c->down.sent;
     c->utterances_begun++;
     if (c->model->role == ROLE_RELAY) {
-        send_json(c, text,
-                  snprintf(text, sizeof text, "{\"type\":\"playStream.start\",\"streamId\":\"s-%u\",\"mediaFormat\":\"%s\"}",
-                           u, the_plan.format->name));
+        send_json(c, text, the_plan.carrier->bot_begins(c, u, text, sizeof text));
         return;
     }
     send_json(c, text,
@@ -185,7 +180,7 @@ void model_finish_utterance(call *c)
         return;
     c->is_in_utterance = false;
     if (c->model->role == ROLE_RELAY) {
-        send_json(c, text, snprintf(text, sizeof text, "{\"type\":\"playStream.stop\",\"streamId\":\"s-%u\"}", u));
+        send_json(c, text, the_plan.carrier->bot_ends(c, u, text, sizeof text));
         return;
     }
     send_json(c, text,
@@ -226,9 +221,10 @@ static void send_delta(call *c)
         tone_format = c->down.from;
         tone = tone_base64(tone_format, DOWN_CHUNK_MS, &tone_chars);
     }
+    const char *suffix = is_relay ? the_plan.carrier->bot_audio_end : "\"}";
     int prefix_len =
         is_relay
-            ? snprintf(prefix, sizeof prefix, "{\"type\":\"playStream.chunk\",\"streamId\":\"s-%u\",\"audioChunk\":\"", u)
+            ? the_plan.carrier->bot_audio(c, u, prefix, sizeof prefix)
             : snprintf(prefix, sizeof prefix,
                        "{\"type\":\"response.output_audio.delta\",\"event_id\":\"event_%08llx\"," IDS ",\"delta\":\"",
                        (unsigned long long)c->down.sent, c->id, u, c->id, u);
@@ -237,12 +233,12 @@ static void send_delta(call *c)
     else
         memcpy(first, tone, STAMP_CHARS);
     uint8_t frame_head[14];
-    size_t frame_head_len = ws_frame_head(frame_head, (size_t)prefix_len + tone_chars + 2, NULL);
+    size_t frame_head_len = ws_frame_head(frame_head, (size_t)prefix_len + tone_chars + strlen(suffix), NULL);
     struct iovec parts[5] = {{frame_head, frame_head_len},
                              {prefix, (size_t)prefix_len},
                              {first, STAMP_CHARS},
                              {(char *)tone + STAMP_CHARS, tone_chars - STAMP_CHARS},
-                             {"\"}", 2}};
+                             {(char *)suffix, strlen(suffix)}};
     the_tally.down_sent++;
     if (track_sent(&c->down, wall_ns(), stamped))
         ws_send_raw(c->model, parts, 5);

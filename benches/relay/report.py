@@ -4,14 +4,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benches.relay.trial import Trial
+from benches.relay.trial import TWILIO_FORMAT, Trial, TrialError
 
 __all__ = ["Verdict", "format_tables", "judge", "needs_no_conversion"]
 
-PASSTHROUGH = {"raw/lpcm16_24", "raw/mulaw"}
+PASSTHROUGH = {"raw/lpcm16_24", "raw/mulaw", TWILIO_FORMAT}
 """Caller formats that the Realtime API speaks as well."""
 CPU_RATIO_PASSTHROUGH = 1.25
 CPU_RATIO_TRANSCODING = 2.0
+PASSTHROUGH_RATIO = 4.0
+"""CPU per call of a plain FastAPI pass-through beside ours, at least."""
 ADDED_P50_MS = 0.15
 P99_RATIO = 1.5
 KIB_PER_FURTHER_CALL = 96.0
@@ -33,10 +35,16 @@ def needs_no_conversion(media_format: str) -> bool:
     return media_format in PASSTHROUGH
 
 
-def judge(relays: Sequence[Trial], bridges: Sequence[Trial]) -> list[Verdict]:
-    """Hold the medians of one format's trials against the goals. Both sides ran the same stages."""
+def judge(
+    relays: Sequence[Trial], bridges: Sequence[Trial], passthroughs: Sequence[Trial] = ()
+) -> list[Verdict]:
+    """Hold the medians of one format's trials against the goals, at the levels that all of them reached.
+
+    Args:
+        passthroughs: of a plain FastAPI server, where it was measured too, up to the calls it can hold.
+    """
     media_format = bridges[0].media_format
-    few, many = min(bridges[0].stages), max(bridges[0].stages)
+    few, many = _levels((*relays, *bridges))
 
     def middle(trials: Sequence[Trial], figure: Callable[[Trial], float]) -> float:
         return median(figure(trial) for trial in trials)
@@ -55,6 +63,8 @@ def judge(relays: Sequence[Trial], bridges: Sequence[Trial]) -> list[Verdict]:
             "x",
         )
     ]
+    if passthroughs:
+        verdicts += _beside_passthrough(bridges, passthroughs)
     for way in ("up", "down"):
 
         def at(trial: Trial, calls: int, percentile: str, way: str = way) -> float:
@@ -96,6 +106,33 @@ def judge(relays: Sequence[Trial], bridges: Sequence[Trial]) -> list[Verdict]:
     return verdicts
 
 
+def _levels(trials: Sequence[Trial]) -> tuple[int, int]:
+    """The least and the most calls that every trial was measured at; one that failed may lack a level."""
+    shared = set.intersection(*(set(trial.stages) for trial in trials))
+    if not shared:
+        raise TrialError("no level of calls was reached by every server")
+    return min(shared), max(shared)
+
+
+def _beside_passthrough(bridges: Sequence[Trial], passthroughs: Sequence[Trial]) -> list[Verdict]:
+    """At the pass-through's last level, and with us at ours, where it would take several processes."""
+    _, compared = _levels((*bridges, *passthroughs))
+    _, many = _levels(bridges)
+
+    def cpu_ms(trials: Sequence[Trial], calls: int) -> float:
+        return median(trial.stages[calls].cpu_ms_per_call_s for trial in trials)
+
+    goals = {f"CPU, FastAPI / bridge, {compared} calls": cpu_ms(bridges, compared)}
+    if many > compared:
+        goals[f"CPU, FastAPI in processes of {compared} / bridge, {many} calls"] = cpu_ms(bridges, many)
+    media_format = bridges[0].media_format
+    return [
+        Verdict(media_format, goal, f"{ratio:.2f}x", f">= {PASSTHROUGH_RATIO:g}x", ratio >= PASSTHROUGH_RATIO)
+        for goal, ours_ms in goals.items()
+        for ratio in (cpu_ms(passthroughs, compared) / max(1e-9, ours_ms),)
+    ]
+
+
 def format_tables(trials: Sequence[Trial], verdicts: Sequence[Verdict]) -> str:
     """Figures of every trial, then every goal."""
     rows: list[tuple[str, ...]] = [
@@ -133,6 +170,8 @@ def format_tables(trials: Sequence[Trial], verdicts: Sequence[Verdict]) -> str:
             remarks.append(
                 f"trial {number + 1} is disturbed: others used more than 10 % of the server's core"
             )
+        if trial.is_behind:
+            remarks.append(f"trial {number + 1} fell behind its calls: the CPU of what it owes is missing")
         lines += remarks
     if verdicts:
         lines.append("")

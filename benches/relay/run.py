@@ -13,27 +13,38 @@ import sys
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 
 from benches.relay.report import Verdict, format_tables, judge
-from benches.relay.servers import BRIDGE_PATH, RELAY_PATH, Server, bridge, haproxy_path, relay
+from benches.relay.servers import (
+    BRIDGE_PATH,
+    PASSTHROUGH_COMMAND,
+    RELAY_PATH,
+    Server,
+    bridge,
+    haproxy_path,
+    relay,
+)
 from benches.relay.toolchain import BuildError
-from benches.relay.trial import Cores, Load, Trial, TrialError, run_trial
+from benches.relay.trial import TWILIO_FORMAT, Cores, Load, Trial, TrialError, run_trial
 
 __all__ = ["main"]
 
-FORMATS = ("raw/lpcm16_24", "raw/lpcm16", "raw/lpcm16_8", "raw/mulaw")
+FORMATS = ("raw/lpcm16_24", "raw/lpcm16", "raw/lpcm16_8", "raw/mulaw", TWILIO_FORMAT)
 FEW_CALLS = 10
 """Where added latency is read: no queueing yet."""
 SOME_CALLS = 50
 """From here on memory is taken to grow by calls alone."""
 SOME_SECONDS = 1.0
+PASSTHROUGH_CALLS = 100
+"""Calls that one process of the FastAPI pass-through is given: they take about half of a core."""
 
 EXAMPLES = """\
 examples:
-  python -m benches.relay.run                              all formats, 300 calls, 3 rounds: about 8 minutes
+  python -m benches.relay.run                              all formats, 300 calls, 3 rounds: about 10 minutes
   python -m benches.relay.run --calls 100 --seconds 5 --repeats 1 --formats raw/lpcm16_24
   python -m benches.relay.run --relay-only --peer c        the relay alone, to see the machine's floor
   python -m benches.relay.run --bridge-command 'python other.py --port {port} --model {model_url}'
@@ -46,7 +57,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGTERM, _leave)
     cores = _cores(options)
     peer = options.peer or ("haproxy" if haproxy_path() else "c")
-    stages = _stages(options.calls, options.seconds)
     trials: list[Trial] = []
     verdicts: list[Verdict] = []
     started_s = time.monotonic()
@@ -54,6 +64,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for media_format in options.formats:
             relays: list[Trial] = []
             bridges: list[Trial] = []
+            passthroughs: list[Trial] = []
+            compared = _passthrough_calls(options, media_format)
+            stages = _stages(options.calls, options.seconds, compared)
             for round_number in range(1, options.repeats + 1):
                 progress = f"{media_format}, round {round_number} of {options.repeats}"
                 load = Load("relay", RELAY_PATH, media_format, stages, options.forget_every, options.gap_ms)
@@ -64,11 +77,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     load = Load(
                         "bridge", BRIDGE_PATH, media_format, stages, options.forget_every, options.gap_ms
                     )
-                    starter = _BridgeStarter(options.bridge_command, cores.server, options.calls)
+                    starter = _BridgeStarter(options.bridge_command, cores.server, load)
                     bridges.append(_trial(load, starter, cores, f"{progress}, bridge"))
-            trials += relays + bridges
+                if compared:
+                    load = replace(load, stages=_stages(compared, options.seconds))
+                    starter = _BridgeStarter(PASSTHROUGH_COMMAND, cores.server, load, "fastapi")
+                    passthroughs.append(_trial(load, starter, cores, f"{progress}, fastapi"))
+            trials += relays + bridges + passthroughs
             if bridges:
-                verdicts += judge(relays, bridges)
+                verdicts += judge(relays, bridges, passthroughs)
     except (BuildError, TrialError) as error:
         print(f"relay bench: {error}", file=sys.stderr)
         return 1
@@ -93,13 +110,21 @@ class _RelayStarter:
 
 
 class _BridgeStarter:
-    def __init__(self, template: str | None, core: int | None, calls: int) -> None:
+    def __init__(self, template: str | None, core: int | None, load: Load, name: str = "bridge") -> None:
         self.template = template
         self.core = core
-        self.calls = calls
+        self.load = load
+        self.name = name
 
     def __call__(self, model_port: int) -> AbstractContextManager[Server]:
-        return bridge(self.template, model_port, self.core, self.calls)
+        return bridge(
+            self.template,
+            model_port,
+            self.core,
+            self.load.stages[-1][0],
+            carrier=self.load.carrier,
+            name=self.name,
+        )
 
 
 def _trial(load: Load, start: _RelayStarter | _BridgeStarter, cores: Cores, what: str) -> Trial:
@@ -116,11 +141,23 @@ def _trial(load: Load, start: _RelayStarter | _BridgeStarter, cores: Cores, what
     return trial
 
 
-def _stages(calls: int, seconds: float) -> tuple[tuple[int, float], ...]:
-    stages = [(FEW_CALLS, max(1.0, seconds / 2))] if calls > FEW_CALLS else []
+def _passthrough_calls(options: argparse.Namespace, media_format: str) -> int:
+    """Calls at which FastAPI stands beside the bridge; 0 where it does not."""
+    if media_format != TWILIO_FORMAT or options.relay_only or options.bridge_command:
+        return 0
+    return int(min(options.passthrough_calls, options.calls))
+
+
+def _stages(calls: int, seconds: float, compared: int = 0) -> tuple[tuple[int, float], ...]:
+    """Levels of calls and measured seconds, rising; ``compared`` is one more level."""
+    stages = {calls: seconds}
     if calls > SOME_CALLS:
-        stages.append((SOME_CALLS, SOME_SECONDS))
-    return (*stages, (calls, seconds))
+        stages[SOME_CALLS] = SOME_SECONDS
+    if calls > FEW_CALLS:
+        stages[FEW_CALLS] = max(1.0, seconds / 2)
+    if compared:
+        stages[compared] = seconds
+    return tuple(sorted(stages.items()))
 
 
 def _cores(options: argparse.Namespace) -> Cores:
@@ -142,13 +179,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, default=3, help="rounds of relay and bridge; medians are judged (3)"
     )
-    parser.add_argument(
-        "--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all four)"
-    )
+    parser.add_argument("--formats", default=",".join(FORMATS), help="caller formats, comma-separated (all)")
     parser.add_argument("--peer", choices=("haproxy", "c"), help="the relay (HAProxy where installed)")
     parser.add_argument("--relay-only", action="store_true", help="measure the relay alone")
     parser.add_argument(
         "--bridge-command", metavar="COMMAND", help="another server; {port} and {model_url} are filled in"
+    )
+    parser.add_argument(
+        "--passthrough-calls",
+        type=int,
+        default=PASSTHROUGH_CALLS,
+        metavar="N",
+        help=f"calls of FastAPI, measured beside {TWILIO_FORMAT}; 0 leaves it out ({PASSTHROUGH_CALLS})",
     )
     parser.add_argument("--no-pin", action="store_true", help="leave the cores to the scheduler")
     parser.add_argument(
@@ -174,6 +216,11 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     unknown = [name for name in options.formats if name not in FORMATS]
     if unknown:
         parser.error(f"expected formats among {', '.join(FORMATS)}, got {', '.join(unknown)}")
+    if not 0 <= options.passthrough_calls <= 5000:
+        parser.error("expected 0 to 5000 calls of the pass-through")
+    is_wanted = any(_passthrough_calls(options, media_format) for media_format in options.formats)
+    if is_wanted and (find_spec("fastapi") is None or find_spec("websockets") is None):
+        parser.error("FastAPI is not installed: pip install '.[bench]', or --passthrough-calls 0")
     if not 0 <= options.gap_ms <= 60_000:
         parser.error("expected a gap of 0 to 60000 ms")
     if not 1 <= options.calls <= 5000 or not 0.5 <= options.seconds <= 600 or not 1 <= options.repeats <= 20:
@@ -216,6 +263,7 @@ def _write_json(path: Path, trials: Sequence[Trial], verdicts: Sequence[Verdict]
             | {
                 "void": trial.is_void,
                 "disturbed": trial.is_disturbed,
+                "behind": trial.is_behind,
                 "faults": trial.faults,
                 "kib_per_further_call": trial.kib_per_further_call,
             }

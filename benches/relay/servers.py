@@ -1,8 +1,9 @@
 """The servers under test, each a child process on one core: HAProxy, the C relay, FastAgent.
 
-Anything else that bridges AudioCodes calls to a Realtime server, say a FastAPI application on plain asyncio
+Anything else that bridges calls to a Realtime server, say a FastAPI application on plain asyncio
 and ``websockets``, is measured by ``--bridge-command``: a command line in which ``{port}`` is where it shall
-listen on loopback and ``{model_url}`` the Realtime URL.
+listen on loopback and ``{model_url}`` the Realtime URL. Where the callers are Twilio's it must answer
+``/twilio/webhook`` with TwiML that connects a stream.
 """
 
 import contextlib
@@ -19,8 +20,20 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benches.relay.toolchain import relay_program
+from benches.relay.webhook import ACCOUNT_SID, AUTH_TOKEN, PUBLIC_URL
 
-__all__ = ["BRIDGE_PATH", "RELAY_PATH", "Server", "ServerError", "bridge", "haproxy_path", "relay", "spawn"]
+__all__ = [
+    "BRIDGE_PATH",
+    "DEFAULT_BRIDGE",
+    "PASSTHROUGH_COMMAND",
+    "RELAY_PATH",
+    "Server",
+    "ServerError",
+    "bridge",
+    "haproxy_path",
+    "relay",
+    "spawn",
+]
 
 ROOT = Path(__file__).resolve().parents[2]
 BRIDGE_PATH = "/audiocodes/webhook"
@@ -31,6 +44,10 @@ DEFAULT_BRIDGE = (
     f"{shlex.quote(sys.executable)} -m fastagent serve fastagent.examples.appointment:agent "
     "--host 127.0.0.1 --port {port}"
 )
+PASSTHROUGH_COMMAND = (
+    f"{shlex.quote(sys.executable)} -m benches.peers.fastapi_server --port {{port}} --model {{model_url}}"
+)
+"""FastAPI and ``websockets``, for Twilio's callers."""
 
 
 class ServerError(Exception):
@@ -119,8 +136,19 @@ def relay(peer: str, model_port: int, core: int | None, calls: int, limit_s: int
 
 
 @contextlib.contextmanager
-def bridge(template: str | None, model_port: int, core: int | None, calls: int) -> Iterator[Server]:
+def bridge(
+    template: str | None,
+    model_port: int,
+    core: int | None,
+    calls: int,
+    *,
+    carrier: str = "audiocodes",
+    name: str = "bridge",
+) -> Iterator[Server]:
     """FastAgent, or the server started by a command template (module docstring).
+
+    Args:
+        carrier: ``twilio`` gives it the token that the callers' webhooks and upgrades are signed with.
 
     Raises:
         ServerError: it does not start.
@@ -131,7 +159,17 @@ def bridge(template: str | None, model_port: int, core: int | None, calls: int) 
         part.replace("{port}", str(port)).replace("{model_url}", model_url)
         for part in shlex.split(template or DEFAULT_BRIDGE)
     ]
-    environment = {name: value for name, value in os.environ.items() if name != "AUDIOCODES_TOKEN"}
+    environment = {
+        variable: value
+        for variable, value in os.environ.items()
+        if variable != "AUDIOCODES_TOKEN" and not variable.startswith("TWILIO_")
+    }
+    if carrier == "twilio":
+        environment |= {
+            "TWILIO_AUTH_TOKEN": AUTH_TOKEN,
+            "TWILIO_ACCOUNT_SID": ACCOUNT_SID,
+            "FASTAGENT_PUBLIC_URL": PUBLIC_URL,
+        }
     environment |= {
         "FASTAGENT_REALTIME_URL": model_url,
         "OPENAI_API_KEY": "x",
@@ -147,7 +185,7 @@ def bridge(template: str | None, model_port: int, core: int | None, calls: int) 
     }
     with (
         tempfile.TemporaryDirectory(prefix="relay-bench-") as folder,
-        _running("bridge", command, port, core, environment, Path(folder)) as server,
+        _running(name, command, port, core, environment, Path(folder)) as server,
     ):
         yield server
 

@@ -1,15 +1,18 @@
 /* Both ends of N telephone calls around a server under test: the callers and the model, in one thread.
  *
  *   swarm --mode relay|bridge --format raw/lpcm16_24 --stages 10:3,50:1,300:12 [--path P] [--settle-ms 500]
- *         [--talk-ms 5000] [--gap-ms 300] [--limit-s 120] [--forget-every N]
+ *         [--talk-ms 5000] [--gap-ms 300] [--limit-s 120] [--forget-every N] [--carrier audiocodes|twilio] [--webhook 1]
  *
  * Prints {"event":"listening","port":M}; reads the server's port as a line on standard input; then one JSON
  * line per thing that happens. Each stage opens further calls until there are that many, settles, and measures
  * for that many seconds. Calls are set up one after another, so that the model's connection is known to be the
  * call's. Sending is open loop: chunks leave by the clock, whatever the server does. --forget-every proves that
- * a loss is seen: every Nth chunk of each direction is put in the books and not on the wire.
+ * a loss is seen: every Nth chunk of each direction is put in the books and not on the wire. With --webhook 1 a stage
+ * begins with {"event":"ring","from":N,"calls":M}, and a line on standard input for each of these calls tells what
+ * the carrier's webhook was answered (twilio.c).
  */
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +35,9 @@
 #define DRAIN_LIMIT_NS (3 * NS_PER_S)
 #define END_LIMIT_NS (5 * NS_PER_S)
 #define FAILURES_MAX 20
+#define LINES_BYTES 65536
 
-plan the_plan = {.talk_chunks = 50, .gap_chunks = 3, .seed = 0x7d0c2a34};
+plan the_plan = {.carrier = &audiocodes, .talk_chunks = 50, .gap_chunks = 3, .seed = 0x7d0c2a34};
 tally the_tally = {.window_from_ns = INT64_MAX};
 call *call_being_opened;
 
@@ -108,7 +112,7 @@ static void send_what_is_due(int64_t now)
             continue;
         if (the_tally.window_to_ns == INT64_MAX && the_tally.window_from_ns != INT64_MAX)
             histogram_add(&the_tally.lateness, mono_ns() - due);
-        caller_send_chunk(c);
+        the_plan.carrier->send_chunk(c);
     }
     while (schedule_due(&downlink) <= now) {
         call *c = schedule_next(&downlink);
@@ -126,7 +130,9 @@ static void begin_call(int id, uint16_t port, const char *path)
     track_begin(&c->up, the_plan.format, model, UP_CHUNK_MS);
     track_begin(&c->down, model, the_plan.format, DOWN_CHUNK_MS);
     call_being_opened = c;
-    if (!caller_open(c, epoll_fd, port, path))
+    c->state = CALL_OPENING;
+    c->setup_began_ns = mono_ns();
+    if (!the_plan.carrier->open(c, epoll_fd, port, path))
         call_fail(c, "cannot connect");
 }
 
@@ -217,22 +223,24 @@ static void report_end(int n)
            "\"down_surplus_ms\":%.3f,\"stamps_right\":%llu,\"stamps_wrong\":%llu,\"level_worst_db\":%.3f,"
            "\"calls_up_passthrough\":%d,\"calls_down_passthrough\":%d,"
            "\"orphan_chunks\":%llu,\"overlapping_streams\":%llu,\"hangups\":%llu,\"cuts\":%llu,"
-           "\"other_messages\":%llu,\"setup\":",
+           "\"other_messages\":%llu,\"marks\":%llu,\"marks_returned\":%llu,\"setup\":",
            n, (unsigned long long)the_tally.failed, the_tally.first_failure, ended, up_sent, down_sent, up_ms, down_ms,
            utterances, streams, up_lost_ms, down_lost_ms, with_loss, up_extra_ms, down_extra_ms, right, wrong, worst_db,
            up_same, down_same, (unsigned long long)the_tally.orphan_chunks, (unsigned long long)the_tally.unknown_streams,
            (unsigned long long)the_tally.hangups, (unsigned long long)the_tally.cuts,
-           (unsigned long long)the_tally.other_messages);
+           (unsigned long long)the_tally.other_messages, (unsigned long long)the_tally.marks,
+           (unsigned long long)the_tally.marks_returned);
     histogram_print(stdout, &the_tally.setup);
     printf("}\n");
 }
 
-/* All that was sent has arrived, for every call still alive. */
+/* All that was sent has arrived and was heard, for every call still alive. */
 static bool all_arrived(int n)
 {
     for (int i = 0; i < n; i++)
         if (calls[i].state == CALL_TALKING &&
-            (calls[i].up.completed < calls[i].up.sent || calls[i].down.completed < calls[i].down.sent))
+            (calls[i].up.completed < calls[i].up.sent || calls[i].down.completed < calls[i].down.sent ||
+             calls[i].mark_count > 0))
             return false;
     return true;
 }
@@ -271,11 +279,57 @@ static void turn(int64_t until_ns)
     }
 }
 
+/* Where no chunk is due that would look at the clock of what is heard. */
+static void turn_and_play(int n)
+{
+    turn(mono_ns() + 20 * NS_PER_MS);
+    for (int i = 0; i < n; i++)
+        the_plan.carrier->advance(&calls[i]);
+}
+
 static void run_for(int64_t ns)
 {
     int64_t end = mono_ns() + ns;
     while (mono_ns() < end)
         turn(end);
+}
+
+/* One line of our parent's; NULL at its end. Calls go on while it is waited for. */
+static const char *next_line(void)
+{
+    static char buffer[LINES_BYTES], line[LINES_BYTES];
+    static size_t have;
+    char *end;
+    while ((end = memchr(buffer, '\n', have)) == NULL) {
+        struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+        if (poll(&input, 1, 0) == 0) {
+            turn(mono_ns() + 2 * NS_PER_MS);
+            continue;
+        }
+        ssize_t n = read(STDIN_FILENO, buffer + have, sizeof buffer - have);
+        if (n <= 0)
+            return NULL;
+        have += (size_t)n;
+    }
+    size_t length = (size_t)(end - buffer);
+    memcpy(line, buffer, length);
+    line[length] = 0;
+    have -= length + 1;
+    memmove(buffer, end + 1, have);
+    return line;
+}
+
+/* Has the webhook asked for calls `from` to `to`; false when it was not. */
+static bool ring(int from, int to)
+{
+    printf("{\"event\":\"ring\",\"from\":%d,\"calls\":%d}\n", from, to);
+    for (int i = from; i < to; i++) {
+        const char *line = next_line();
+        if (line == NULL)
+            return false;
+        calls[i].answered = strdup(line);
+    }
+    return true;
 }
 
 static void measure(int n, double seconds)
@@ -311,10 +365,13 @@ int main(int argc, char **argv)
     int64_t settle_ns = 500 * NS_PER_MS;
     unsigned limit_s = 120;
     const char *path = "/audiocodes/webhook", *mode = "relay";
+    bool asks_webhook = false;
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *name = argv[i], *value = argv[i + 1];
         if (!strcmp(name, "--mode")) mode = value;
         else if (!strcmp(name, "--format")) the_plan.format = format_named(value);
+        else if (!strcmp(name, "--carrier")) the_plan.carrier = strcmp(value, twilio.name) ? &audiocodes : &twilio;
+        else if (!strcmp(name, "--webhook")) asks_webhook = atoi(value) != 0;
         else if (!strcmp(name, "--path")) path = value;
         else if (!strcmp(name, "--settle-ms")) settle_ns = atoll(value) * NS_PER_MS;
         else if (!strcmp(name, "--talk-ms")) the_plan.talk_chunks = atoi(value) / DOWN_CHUNK_MS;
@@ -347,6 +404,7 @@ int main(int argc, char **argv)
 
     uint16_t port = 0;
     unsigned server_port = 0;
+    const char *line;
     calls = calloc((size_t)most, sizeof *calls);
     uplink.order = calloc((size_t)most, sizeof(call *));
     downlink.order = calloc((size_t)most, sizeof(call *));
@@ -359,10 +417,12 @@ int main(int argc, char **argv)
     struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
     epoll_ctl(epoll_fd, EPOLL_CTL_ADD, listener_fd, &event);
     printf("{\"event\":\"listening\",\"port\":%u}\n", port);
-    if (scanf("%u", &server_port) != 1 || server_port == 0 || server_port > 65535)
+    if ((line = next_line()) == NULL || sscanf(line, "%u", &server_port) != 1 || server_port == 0 || server_port > 65535)
         return usage("expected the server's port on standard input");
 
     for (int s = 0; s < stage_count; s++) {
+        if (asks_webhook && !ring(opened, stages[s].calls))
+            return usage("expected what the webhook answered on standard input");
         while (opened < stages[s].calls && the_tally.failed < FAILURES_MAX) {
             bool streaming = false;
             begin_call(opened++, (uint16_t)server_port, path);
@@ -380,11 +440,12 @@ int main(int argc, char **argv)
         if (calls[i].state == CALL_TALKING)
             model_finish_utterance(&calls[i]);
     for (int64_t limit = mono_ns() + DRAIN_LIMIT_NS; !all_arrived(opened) && mono_ns() < limit;)
-        turn(mono_ns() + 20 * NS_PER_MS);
-    run_for(200 * NS_PER_MS); /* time for what nobody expects: audio sent twice, a call that ends by itself */
+        turn_and_play(opened);
+    for (int64_t end = mono_ns() + 200 * NS_PER_MS; mono_ns() < end;)
+        turn_and_play(opened); /* time for what nobody expects: audio sent twice, a call that ends by itself */
     uint64_t lost_in_calls = the_tally.failed;
     for (int i = 0; i < opened; i++)
-        caller_end(&calls[i]);
+        the_plan.carrier->end(&calls[i]);
     for (int64_t limit = mono_ns() + END_LIMIT_NS; !all_gone(opened) && mono_ns() < limit;)
         turn(mono_ns() + 20 * NS_PER_MS);
     report_end(opened);

@@ -10,7 +10,7 @@ __all__ = ["BuildError", "relay_program", "swarm_program"]
 HERE = Path(__file__).resolve().parent
 CACHE = HERE.parents[1] / "build" / "benches"
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra"]
-SWARM = ["swarm.c", "caller.c", "model.c", "calls.c", "websocket.c"]
+SWARM = ["swarm.c", "audiocodes.c", "twilio.c", "model.c", "calls.c", "websocket.c"]
 HEADERS = ["calls.h", "histogram.h", "websocket.h"]
 
 

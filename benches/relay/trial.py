@@ -1,6 +1,7 @@
 """One trial: a server, N calls through it, and what both cost."""
 
 import json
+import signal
 import subprocess
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -9,15 +10,19 @@ from typing import Any, Protocol
 from benches.relay.cost import core_time, cpu_time, rss_kib
 from benches.relay.servers import Server, ServerError, spawn
 from benches.relay.toolchain import swarm_program
+from benches.relay.webhook import TwilioWebhook, WebhookError
 
-__all__ = ["Cores", "Load", "StageResult", "Trial", "TrialError", "run_trial"]
+__all__ = ["TWILIO_FORMAT", "Cores", "Load", "StageResult", "Trial", "TrialError", "run_trial"]
 
+TWILIO_FORMAT = "twilio/mulaw"
 OVERHEAD_S = 90
 """Room for start, ramp, drain and hang-up in a run's time limit."""
 SWARM_LIMIT_PERCENT = 80.0
 """A generator busier than this measures itself."""
 FOREIGN_LIMIT_PERCENT = 10.0
 """Others on the server's core beyond this make a figure doubtful."""
+BEHIND_P50_US = 20_000.0
+"""A server whose middle chunk takes longer than a chunk lasts has not done the work of its window in it."""
 
 
 class TrialError(Exception):
@@ -46,12 +51,23 @@ class Load:
     """``relay`` or ``bridge``."""
     path: str
     media_format: str
+    """``raw/...`` as AudioCodes names it, or ``twilio/mulaw``: Media Streams, which have no other."""
     stages: tuple[tuple[int, float], ...]
     """Calls and measured seconds; rising."""
     forget_every: int = 0
     """Every nth chunk is not sent, though booked: proves that losses are seen."""
     gap_ms: int = 300
     """Pause between the model's utterances; when short, a bridge may keep one play stream for several."""
+
+    @property
+    def carrier(self) -> str:
+        """Whose messages the callers speak: ``audiocodes`` or ``twilio``."""
+        return "twilio" if self.media_format == TWILIO_FORMAT else "audiocodes"
+
+    @property
+    def asks_webhook(self) -> bool:
+        """Twilio asks a server what to do with a call; a relay has nothing to say."""
+        return self.carrier == "twilio" and self.mode == "bridge"
 
     @property
     def limit_s(self) -> int:
@@ -103,6 +119,13 @@ class Trial:
         )
 
     @property
+    def is_behind(self) -> bool:
+        """Audio waited for the server, so that its CPU figure is too low."""
+        return any(
+            max(stage.up["p50_us"], stage.down["p50_us"]) > BEHIND_P50_US for stage in self.stages.values()
+        )
+
+    @property
     def faults(self) -> list[str]:
         """What was lost, changed or broken; empty when all is well."""
         end = self.end
@@ -146,7 +169,9 @@ def run_trial(load: Load, start: StartServer, cores: Cores) -> Trial:
     """
     command = [
         str(swarm_program()),
-        *("--mode", load.mode, "--path", load.path, "--format", load.media_format),
+        *("--mode", load.mode, "--path", load.path, "--carrier", load.carrier),
+        *("--format", "raw/mulaw" if load.carrier == "twilio" else load.media_format),
+        *("--webhook", str(int(load.asks_webhook))),
         *("--stages", ",".join(f"{calls}:{seconds:g}" for calls, seconds in load.stages)),
         *("--limit-s", str(load.limit_s), "--forget-every", str(load.forget_every)),
         *("--gap-ms", str(load.gap_ms)),
@@ -154,7 +179,7 @@ def run_trial(load: Load, start: StartServer, cores: Cores) -> Trial:
     swarm = spawn(command, cores.swarm, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
         return _measure(swarm, load, start, cores)
-    except (ServerError, OSError) as error:
+    except (ServerError, WebhookError, OSError) as error:
         raise TrialError(str(error)) from error
     finally:
         swarm.kill()
@@ -177,6 +202,8 @@ def _measure(swarm: "subprocess.Popen[str]", load: Load, start: StartServer, cor
         while True:
             event = _next_event(swarm, server)
             match event["event"]:
+                case "ring":
+                    _ring(swarm, server, range(event["from"], event["calls"]))
                 case "window_start":
                     before = cpu_time(server.pid)
                     core_before = None if cores.server is None else core_time(cores.server)
@@ -211,11 +238,22 @@ def _measure(swarm: "subprocess.Popen[str]", load: Load, start: StartServer, cor
                     return trial
 
 
+def _ring(swarm: "subprocess.Popen[str]", server: Server, calls: range) -> None:
+    """Ask the webhook what to do with these calls, and tell the swarm, outside of any measured window."""
+    assert swarm.stdin is not None
+    with TwilioWebhook(server.port) as webhook:
+        for number in calls:
+            swarm.stdin.write(webhook.ring(number) + "\n")
+    swarm.stdin.flush()
+
+
 def _next_event(swarm: "subprocess.Popen[str]", server: Server | None = None) -> dict[str, Any]:
     assert swarm.stdout is not None
     line = swarm.stdout.readline()
     if not line:  # it limits its own time, so this always comes
         words = "" if server is None else f"; the server's last words:\n{server.last_words()}"
-        raise TrialError(f"the swarm ended with {swarm.wait()} before its report{words}")
+        status = swarm.wait()
+        ended = "ran out of time" if status == -signal.SIGALRM else f"ended with {status}"
+        raise TrialError(f"the swarm {ended} before its report{words}")
     event: dict[str, Any] = json.loads(line)
     return event

@@ -158,7 +158,7 @@ ws_conn *ws_accept(int epoll, int listener, const ws_owner *owner)
     return fd < 0 ? NULL : make(epoll, fd, owner);
 }
 
-ws_conn *ws_connect(int epoll, uint16_t port, const char *path, const ws_owner *owner)
+ws_conn *ws_connect(int epoll, uint16_t port, const char *path, const char *headers, const ws_owner *owner)
 {
     /* Blocking: on loopback the kernel completes it at once or refuses it. */
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -175,8 +175,10 @@ ws_conn *ws_connect(int epoll, uint16_t port, const char *path, const ws_owner *
     char request[1024];
     int n = snprintf(request, sizeof request,
                      "GET %s HTTP/1.1\r\nHost: 127.0.0.1:%u\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                     "Sec-WebSocket-Key: " CLIENT_KEY "\r\nSec-WebSocket-Version: 13\r\n\r\n",
-                     path, port);
+                     "Sec-WebSocket-Key: " CLIENT_KEY "\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
+                     path, port, headers);
+    if (n >= (int)sizeof request)
+        abort();
     struct iovec part = {request, (size_t)n};
     ws_send_raw(ws, &part, 1);
     return ws;
@@ -326,7 +328,7 @@ static bool upgrade(ws_conn *ws)
     return !ws->is_dead;
 }
 
-static void unmask(uint8_t *p, size_t n, const uint8_t mask[4])
+void ws_mask(uint8_t *p, size_t n, const uint8_t mask[4])
 {
     uint32_t four;
     memcpy(&four, mask, 4);
@@ -376,7 +378,7 @@ static void frames(ws_conn *ws, int64_t arrived_ns)
         uint8_t *payload = p + head;
         int opcode = p[0] & 15;
         if (masked)
-            unmask(payload, n, p + head - 4);
+            ws_mask(payload, n, p + head - 4);
         at += head + n;
         if (opcode == OP_TEXT) {
             /* Owners may read on with str…(): end the text, and give the next frame's first byte back after. */

@@ -42,7 +42,8 @@ int64_t mono_ns(void);   /* CLOCK_MONOTONIC, the clock of schedules */
 
 int ws_listen(uint16_t *port);                                 /* loopback; 0 = any, written back */
 ws_conn *ws_accept(int epoll, int listener, const ws_owner *owner);
-ws_conn *ws_connect(int epoll, uint16_t port, const char *path, const ws_owner *owner);
+/* `headers` are further lines of the request, each with its line end. */
+ws_conn *ws_connect(int epoll, uint16_t port, const char *path, const char *headers, const ws_owner *owner);
 
 /* Writes whole frames already made by the caller; what the socket does not take is queued (at most 8 MiB). */
 void ws_send_raw(ws_conn *ws, const struct iovec *parts, int count);
@@ -53,6 +54,9 @@ void ws_drop(ws_conn *ws, const char *why);
 
 /* Head of an unfragmented text frame of n bytes; returns its length (2, 4 or 10, plus 4 with a mask). */
 size_t ws_frame_head(uint8_t *head, size_t n, const uint8_t mask[4]);
+
+/* Masks n bytes, or takes the mask off again. */
+void ws_mask(uint8_t *bytes, size_t n, const uint8_t mask[4]);
 
 /* The string value of `key` in flat JSON text, escapes left as they are; NULL when absent. */
 char *json_string(const char *text, size_t n, const char *key, size_t *length);

@@ -29,6 +29,7 @@ cdef class Pump:
     cdef bint passthrough
     cdef int out_sample_size
     cdef int in_sample_size
+    cdef int way                    # how the stage counters call it
     cdef fa_envelope_match match
     cdef bytes prefix
     cdef bytes suffix

@@ -160,6 +160,7 @@ class VoiceDefinition(_Strict):
     filler: list[str] = []
     dtmf_grammar: str = ""
     redaction: Literal["none", "digits", "all"] = "none"
+    is_call_only: bool = False
 
     def policy(self, where: str) -> VoicePolicy:
         """The policy itself. Raises: `ConfigurationError`, beginning with the path."""

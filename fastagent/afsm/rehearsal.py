@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from fastagent.afsm.graph import Graph
+from fastagent.afsm.orders import DigitsEnd, DigitsOutcome, Order, TransferEnd, TransferOutcome
 from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.run.limits import Limits
 from fastagent.afsm.run.machine import Machine, Outcome
@@ -38,14 +39,19 @@ class RehearsedControl:
     call_id: str = "rehearsal"
     caller: str = ""
     orders: list[tuple[str, str]] = field(default_factory=list, repr=False)
+    transfer_outcome: TransferOutcome = field(default_factory=lambda: TransferOutcome(TransferEnd.ANSWERED))
+    """What a state is told that awaits its transfer."""
 
     def hang_up(self, reason: str) -> None:
         """Note it."""
         self.orders.append(("hang_up", reason))
 
-    def transfer(self, target: str, reason: str) -> None:
-        """Note it."""
+    def transfer(
+        self, target: str, reason: str, *, is_warm: bool = False, summary: str = ""
+    ) -> Order[TransferOutcome]:
+        """Note it; the outcome is `transfer_outcome`."""
         self.orders.append(("transfer", target))
+        return Order.settled(self.transfer_outcome)
 
     def hand_over(self, to: str, reason: str) -> bool:
         """Note it."""
@@ -57,9 +63,18 @@ class RehearsedControl:
         self.orders.append(("recall", ""))
         return False
 
-    def send_dtmf(self, digits: str) -> None:
+    def send_digits(self, digits: str) -> Order[DigitsOutcome]:
+        """Note it; they are sent."""
+        self.orders.append(("send_digits", digits))
+        return Order.settled(DigitsOutcome(DigitsEnd.SENT))
+
+    def hold(self, clip: str = "") -> None:
         """Note it."""
-        self.orders.append(("send_dtmf", digits))
+        self.orders.append(("hold", clip))
+
+    def resume(self) -> None:
+        """Note it."""
+        self.orders.append(("resume", ""))
 
     def send_metadata(self, value: Mapping[str, Any]) -> None:
         """Note it."""

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from fastagent.afsm.effects.record import Record, records_of
 from fastagent.afsm.graph import Graph
+from fastagent.afsm.orders import DigitsEnd, DigitsOutcome, Order, TransferEnd, TransferOutcome
 from fastagent.afsm.run.clock import ManualClock
 from fastagent.afsm.run.machine import Machine
 from fastagent.afsm.run.proposal import Proposal, ProposalError, ProposalRequest
@@ -311,7 +312,11 @@ class _SilentControl:
 
     def hang_up(self, reason: str) -> None: ...
 
-    def transfer(self, target: str, reason: str) -> None: ...
+    def transfer(
+        self, target: str, reason: str, *, is_warm: bool = False, summary: str = ""
+    ) -> Order[TransferOutcome]:
+        # No record holds what became of it: states that are to be replayed go by the event, which is in it.
+        return Order.settled(TransferOutcome(TransferEnd.CALL_OVER))
 
     def hand_over(self, to: str, reason: str) -> bool:
         return True
@@ -319,7 +324,12 @@ class _SilentControl:
     def recall(self) -> bool:
         return False
 
-    def send_dtmf(self, digits: str) -> None: ...
+    def send_digits(self, digits: str) -> Order[DigitsOutcome]:
+        return Order.settled(DigitsOutcome(DigitsEnd.SENT))
+
+    def hold(self, clip: str = "") -> None: ...
+
+    def resume(self) -> None: ...
 
     def send_metadata(self, value: Mapping[str, Any]) -> None: ...
 

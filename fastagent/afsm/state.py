@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal, Protocol, Self, TypedDict
 
 from fastagent.afsm.code_hash import hash_class, hash_functions
 from fastagent.afsm.guards import parse_guard
+from fastagent.afsm.orders import DigitsOutcome, Order, TransferOutcome
 from fastagent.afsm.slots import Slot, read_slots
 from fastagent.afsm.spec import (
     EFFECT_MARK,
@@ -60,8 +61,19 @@ class CallControl(Protocol):
         the words of the running tool call too. A second order changes nothing.
         """
 
-    def transfer(self, target: str, reason: str) -> None:
-        """Hand the caller on to ``target`` (``tel:+…`` or ``sip:…``), when `hang_up` would end the call."""
+    def transfer(
+        self, target: str, reason: str, *, is_warm: bool = False, summary: str = ""
+    ) -> Order[TransferOutcome]:
+        """Hand the caller on to ``target`` (``tel:+…`` or ``sip:…``), when `hang_up` would end the call.
+
+        If nobody takes the caller over, they come back to this talk. Then a state that awaits the order is
+        given the outcome, else one that handles `Event.TRANSFER_FAILED` is told, else the model is.
+        A second order while one is under way gives the first.
+
+        Args:
+            is_warm: whoever answers hears the summary before the caller, where the carrier can do that.
+            summary: where the call stands; empty has it made from tasks, facts and the reason.
+        """
 
     def hand_over(self, to: str, reason: str) -> bool:
         """Have another agent take the caller over, once this task has reported; False if it cannot.
@@ -79,8 +91,24 @@ class CallControl(Protocol):
         this call is remembered. False where nothing is remembered of callers.
         """
 
-    def send_dtmf(self, digits: str) -> None:
-        """Send digits to the far side (``0-9 * #``)."""
+    def send_digits(self, digits: str) -> Order[DigitsOutcome]:
+        """Press keys for the far side (``0-9 * #``, at most 20), at the next pause in the talk.
+
+        By the carrier's own word for it where it has one, else as tones in the audio.
+        """
+
+    def hold(self, clip: str = "") -> None:
+        """Put the caller on hold once everything said was heard: the model hears nothing and says nothing.
+
+        Tasks go on; what they announce is said after `resume`. A hold ends by itself with a hang-up or a
+        transfer, and after its time (`BridgeLimits.hold_limit_s`).
+
+        Args:
+            clip: played over and over, by its name; empty for silence.
+        """
+
+    def resume(self) -> None:
+        """End what `hold` began: the model hears the caller again, and says what waited."""
 
     def send_metadata(self, value: Mapping[str, Any]) -> None:
         """Pass data to the telephone network's side."""

@@ -35,6 +35,9 @@ class VoicePolicy:
     """A regular expression for keys pressed one after another (``[0-9]{4}#``); empty takes single keys."""
     redaction: Literal["none", "digits", "all"] = "none"
     """What records leave out of what is said in this state."""
+    is_call_only: bool = False
+    """What is asked here is answered in a call, never by text message. So is, without this, whatever stays
+    out of records or takes a key of the telephone."""
 
     def __post_init__(self) -> None:
         if self.barge_in not in ("interruptible", "protected", "keyword"):

@@ -18,11 +18,12 @@ from typing import assert_never
 
 from fastagent.bridge.answers import Answers
 from fastagent.bridge.clips import Clip
-from fastagent.bridge.commands import CallerPressed, CallerSaid, Command, EndCall
+from fastagent.bridge.commands import CalleeKnown, CallerPressed, CallerSaid, Command, EndCall, TransferEnded
 from fastagent.bridge.filler import Filler
 from fastagent.bridge.floor import Floor
 from fastagent.bridge.functions import FunctionCalls
 from fastagent.bridge.history import ConversationHistory
+from fastagent.bridge.hold import CallerHold
 from fastagent.bridge.housekeeping import Housekeeping
 from fastagent.bridge.limits import BridgeLimits
 from fastagent.bridge.model_session import ModelSession
@@ -43,6 +44,13 @@ __all__ = ["PASSIVE_EVENTS", "Bridge", "BridgeLimits", "Phase"]
 
 SILENCE_PROMPTS_MAX = 2
 """How often a silent caller is asked whether they are there, before the call ends."""
+
+TRANSFER_FAILURES = {
+    "busy": "the line was busy",
+    "no-answer": "nobody answered",
+    "declined": "the call was declined",
+}
+"""What the model is told of a carrier's word."""
 
 PASSIVE_EVENTS = (
     model.SessionCreated,
@@ -121,6 +129,7 @@ class Bridge:
             turn_silence_s=turn_silence_s,
             counters=self.counters,
         )
+        self._hold = CallerHold(self._phases, self._floor, self._answers, self.counters)
         self._functions = FunctionCalls(self._session, self.history)
         self._filler = Filler()
         self._transcripts = Transcripts(self.history)
@@ -135,12 +144,17 @@ class Bridge:
             self._floor,
             self._functions,
             self._filler,
+            self._hold,
         )
 
     @property
     def phase(self) -> Phase:
         """Where the call stands."""
         return self._phases.phase
+
+    def speaker(self, now: float) -> str:
+        """Who is heard: ``caller``, ``bot``, ``both``; empty for nobody."""
+        return self._floor.speaker(now)
 
     @property
     def has_started_talking(self) -> bool:
@@ -206,6 +220,9 @@ class Bridge:
             self.history.receive(event)
         commands: list[Command] = []
         match event:
+            case model.SpeechStarted() if self._hold.is_on:
+                # Of audio that was on its way when the hold began.
+                self.counters.note("speech_on_hold")
             case model.SpeechStarted():
                 commands += self._floor.caller_starts(event.item_id, now)
             case model.SpeechStopped():
@@ -268,7 +285,11 @@ class Bridge:
         return self._press(self._digits.heard(digit, now), now)
 
     def _press(self, digits: str, now: float) -> list[Command]:
-        return [*self._floor.keys_pressed(now), CallerPressed(digits)] if digits else []
+        if not digits:
+            return []
+        # Keys stop no music on hold.
+        commands = [] if self._hold.is_on else self._floor.keys_pressed(now)
+        return [*commands, CallerPressed(digits)]
 
     def _response_done(self, event: model.ResponseDone, now: float) -> list[Command]:
         self._ledger.finish_response(event.response_id or self._gate.active_response_id or "", now)
@@ -296,7 +317,15 @@ class Bridge:
         commands: list[Command] = []
         match event:
             case carrier.SessionEnded():
-                return self._end(self._phases.outcome_of(event.reason))
+                is_answered = event.reason is carrier.EndReason.TRANSFERRED
+                commands += self._transfer_answered(event.code) if is_answered else []
+                return commands + self._end(self._phases.outcome_of(event.reason))
+            case carrier.HandedOver():
+                if self._phases.phase is not Phase.TRANSFERRING:
+                    return self.carrier_lost(now)
+                commands += self._floor.clear(now)
+                self._ledger.forget_playbacks()
+                self._phases.handed_over()
             case carrier.DtmfReceived():
                 digits = "".join(self._digits.signalled(one, now) for one in event.digits)
                 commands += self._press(digits, now)
@@ -312,10 +341,14 @@ class Bridge:
                     commands.append(CallerSaid(event.text))
                     commands += self._answers.tell_of_caller(event.text, now)
             case carrier.TransferStatus():
-                if event.answered:
-                    self._phases.transfer_answered()
+                if not event.answered:
+                    commands += self._transfer_failed(event.code, now)
                 else:
-                    commands += self._transfer_failed(now)
+                    commands += self._transfer_answered(event.code)
+                    if self._phases.is_line_away:
+                        return commands + self._end("transferred")
+            case carrier.CalleeDetected():
+                commands.append(CalleeKnown(event.callee))
             case carrier.CallerStreamStopped():
                 commands += self._floor.end_turn(now)
             case carrier.PlaybackFailed():
@@ -352,7 +385,7 @@ class Bridge:
         if self._phases.phase is Phase.HANGING_UP:
             return self._end(self._phases.outcome_of_hang_up)
         self.counters.note("carrier_lost")
-        commands = self._floor.clear(now)
+        commands = [*self._hold.leave_line(), *self._floor.clear(now)]
         self._ledger.forget_playbacks()
         cancel = self._gate.cancel()
         if cancel is not None and cancel not in commands:
@@ -371,12 +404,35 @@ class Bridge:
             commands += self._answers.go_on(now)
         return self._house.conclude(commands, now)
 
-    def _transfer_failed(self, now: float) -> list[Command]:
+    def line_returned(self, now: float) -> None:
+        """A caller who was handed on by ending their socket is back on another; why is told next."""
+        self._phases.line_returned(now)
+
+    @property
+    def awaits_return(self) -> bool:
+        """The caller was handed on together with their line, and may come back on another."""
+        return self._phases.phase is Phase.TRANSFERRING and self._phases.is_line_away
+
+    def _transfer_answered(self, code: str) -> list[Command]:
+        return [TransferEnded(True, code)] if self._phases.transfer_answered() else []
+
+    def _transfer_failed(self, code: str, now: float) -> list[Command]:
+        if self._phases.is_line_away:
+            # It failed as the caller gave up: nobody is there to go on with.
+            self._phases.is_line_away = False
+            return [TransferEnded(False, code), *self._end("caller")]
         if not self._phases.transfer_failed():
             return []
         if self._session.is_gone:
-            return self.model_failed(now)
-        return self._answers.tell("The transfer failed. Tell the caller and ask how else to help.", now)
+            return [TransferEnded(False, code), *self.model_failed(now)]
+        return [TransferEnded(False, code)]
+
+    def transfer_untold(self, code: str, now: float) -> list[Command]:
+        """A transfer failed, and no task sees to that: the model tells the caller."""
+        note = "The transfer failed. Tell the caller and ask how else to help."
+        if why := TRANSFER_FAILURES.get(code):
+            note = f"The transfer failed: {why}. Tell the caller and ask how else to help."
+        return self._house.conclude(self._answers.tell(note, now), now)
 
     # The media path
 
@@ -423,6 +479,21 @@ class Bridge:
         if self._phases.phase is not Phase.TALKING or not is_playing:
             return []
         return self._house.conclude(self._floor.silence(now), now)
+
+    # On hold
+
+    def hold(self, music: Clip | None, now: float) -> list[Command]:
+        """Put the caller on hold once everything said was heard.
+
+        Args:
+            music: a clip that goes on and on; None for silence.
+        """
+        self._hold.want(music)
+        return self._house.conclude([], now)
+
+    def end_hold(self, now: float) -> list[Command]:
+        """Have the talk go on."""
+        return self._house.conclude(self._hold.end(now), now)
 
     # The agent
 
@@ -472,9 +543,15 @@ class Bridge:
         return self._leave(command, now)
 
     def _leave(self, farewell: carrier.HangUp | carrier.TransferCall, now: float) -> list[Command]:
-        if not self._phases.leave(farewell, now):
-            return []
-        return self._house.conclude(self._floor.end_music(now), now)
+        commands = self._hold.end(now, is_talk_over=True)
+        if self._phases.leave(farewell, now):
+            commands += self._floor.end_music(now)
+        return self._house.conclude(commands, now)
+
+    def await_farewell(self, now: float) -> list[Command]:
+        """A task waits for what comes of its transfer: nothing of its own is left to say before it."""
+        self._phases.is_farewell_awaited = True
+        return self._house.conclude([], now)
 
     def configure(self, settings: model.SessionSettings, now: float) -> list[Command]:
         """Have the model go by other settings from the next turn boundary on."""
@@ -494,11 +571,14 @@ class Bridge:
         commands: list[Command] = list(self._gate.advance(now))
         if self._phases.phase not in DEAF_PHASES:
             commands += self._floor.advance(now)
-        if self._phases.is_overdue(now):
+        if self._phases.is_overdue(now) and self._hold.is_on:
+            self.counters.note("holds_overdue")
+            commands += self._hold.end(now)
+        elif self._phases.is_overdue(now):
             outcome = self._phases.outcome_of_silence()
             if outcome is not None:
                 return commands + self._end(outcome)
-            commands += self._transfer_failed(now)
+            commands += self._transfer_failed("", now)
         if self._phases.take_call_limit(now):
             commands += self.hang_up("call limit", now)
         return self._house.conclude(commands, now)

@@ -2,19 +2,26 @@
 
 from dataclasses import dataclass, field
 
-from fastagent.wire.events import CarrierCommand
+from fastagent.wire.events import Callee, CarrierCommand
 from fastagent.wire.realtime_events import ModelCommand
 
 __all__ = [
+    "NOT_SUPPORTED",
     "BotSaid",
+    "CalleeKnown",
     "CallerPressed",
     "CallerSaid",
     "Command",
     "EndCall",
+    "HearCaller",
     "NoteInterruption",
     "ReplaceModel",
     "RunFunction",
+    "TransferEnded",
 ]
+
+NOT_SUPPORTED = "not-supported"
+"""The word for a transfer that the carrier cannot do; as carriers' own words are written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +55,25 @@ class CallerPressed:
 
 
 @dataclass(frozen=True, slots=True)
+class CalleeKnown:
+    """Who took a call that we made, for the agent."""
+
+    callee: Callee
+
+
+@dataclass(frozen=True, slots=True)
 class NoteInterruption:
     """The caller cut the bot off; ``heard_ms`` of the item were heard."""
 
     item_id: str
     heard_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class HearCaller:
+    """Whether the model hears the caller from now on; what it does not hear is not kept."""
+
+    is_heard: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,5 +90,26 @@ class EndCall:
     ``machine``, ``not_answered``, ``other``."""
 
 
-CallCommand = RunFunction | CallerSaid | BotSaid | CallerPressed | NoteInterruption | ReplaceModel | EndCall
+@dataclass(frozen=True, slots=True)
+class TransferEnded:
+    """It is known what became of a transfer. Unless the agent sees to one that failed, the model is to be
+    told (`Bridge.transfer_untold`)."""
+
+    is_answered: bool
+    code: str = ""
+    """The carrier's word for it."""
+
+
+CallCommand = (
+    RunFunction
+    | CallerSaid
+    | BotSaid
+    | CallerPressed
+    | CalleeKnown
+    | NoteInterruption
+    | HearCaller
+    | ReplaceModel
+    | TransferEnded
+    | EndCall
+)
 Command = CarrierCommand | ModelCommand | CallCommand

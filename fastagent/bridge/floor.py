@@ -80,6 +80,13 @@ class Floor:
         self._is_quiet = True
         """Our own ears hear no speech."""
 
+    def speaker(self, now: float) -> str:
+        """Who is heard: ``caller``, ``bot``, ``both``; empty for nobody."""
+        is_bot = self._ledger.is_audible(now)
+        if self.is_callers:
+            return "both" if is_bot else "caller"
+        return "bot" if is_bot else ""
+
     @property
     def is_callers(self) -> bool:
         """The caller speaks."""

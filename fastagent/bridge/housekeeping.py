@@ -5,6 +5,7 @@ from fastagent.bridge.commands import Command
 from fastagent.bridge.filler import Filler
 from fastagent.bridge.floor import Floor
 from fastagent.bridge.functions import FunctionCalls
+from fastagent.bridge.hold import CallerHold
 from fastagent.bridge.model_session import ModelSession
 from fastagent.bridge.phases import DEAF_PHASES, CallPhases, Phase
 from fastagent.bridge.playback import BotPlayback
@@ -29,6 +30,7 @@ class Housekeeping:
         floor: Floor,
         functions: FunctionCalls,
         filler: Filler,
+        hold: CallerHold,
     ) -> None:
         self._ledger = ledger
         self._phases = phases
@@ -39,6 +41,7 @@ class Housekeeping:
         self._floor = floor
         self._functions = functions
         self._filler = filler
+        self._hold = hold
         self._response_followed: str | None = None
 
     def session_lost(self) -> None:
@@ -89,6 +92,8 @@ class Housekeeping:
         elif self._phases.phase is Phase.TALKING:
             if self._floor.is_clip_waiting and not self.is_talk_going_on(now):
                 commands += self._floor.play_waiting(now)
+            if self._hold.is_wanted and not self.is_talk_going_on(now):
+                return commands + self._hold.begin(now)
             commands += self._fill(now)
             if self._session.is_due(now):
                 commands += self._replace_in_a_pause(now)
@@ -122,10 +127,13 @@ class Housekeeping:
             return False
         is_asked = self._answers.is_busy or self._answers.is_owed
         is_callers = self._floor.is_callers or self._floor.is_turn_expected
-        return is_asked or self._functions.is_any_running or is_callers
+        return is_asked or is_callers
 
     def _leave_when_heard(self, now: float) -> list[Command]:
-        # A task that asks for a transfer has its last words still to say.
-        is_more_to_come = self._playback.is_open or self._is_more_to_come or self._filler.is_agent_at_work
+        # A task that asks for a transfer has its last words still to say, unless it waits for the outcome.
+        is_at_work = self._functions.is_any_running and not self._session.is_gone
+        is_at_work |= self._filler.is_agent_at_work
+        is_at_work &= not self._phases.is_farewell_awaited
+        is_more_to_come = self._playback.is_open or self._is_more_to_come or is_at_work
         farewell = self._phases.take_farewell(now, is_more_to_come=is_more_to_come)
         return [] if farewell is None else [farewell]

@@ -19,6 +19,8 @@ class BridgeLimits:
     """From our hang-up to the carrier's end of session."""
     transfer_timeout_s: float = 60.0
     """From our transfer to the carrier's word on it; then the talk goes on."""
+    hold_limit_s: float = 600.0
+    """On hold; then the talk goes on by itself."""
     resume_grace_s: float = 60.0
     """For a lost carrier socket to come back."""
     max_call_s: float = 3600.0

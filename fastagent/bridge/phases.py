@@ -1,14 +1,18 @@
-"""Where the call stands: talking, parked, leaving, and how it ends.
+"""Where the call stands: talking, on hold, parked, leaving, and how it ends.
 
 ::
 
     TALKING ──hang_up()──▶ LEAVING ──all heard──▶ HANGING_UP ──session end or hang_up_timeout_s──▶ ENDED
      │  ▲ └──transfer()───▶ LEAVING ──all heard──▶ TRANSFERRING ──session end──▶ ENDED
-     │  └───────────────────refused or transfer_timeout_s───┘
+     │  └─────refused, transfer_timeout_s, or back again────┘
+     ├────hold()───────────▶ HELD ──end_hold() or hold_limit_s──▶ TALKING
      ├────carrier_lost()───▶ PARKED ──resume_grace_s──▶ ENDED
      └──◀─carrier_resumed()───┘
 
 A call can be parked while it is LEAVING or TRANSFERRING, too, and goes on there. Nothing follows ENDED.
+
+Some carriers hand the caller on by ending the socket (`handed_over`): the line is away while TRANSFERRING,
+and the caller comes back on another socket (`line_returned`), or not at all.
 """
 
 from enum import Enum
@@ -26,6 +30,7 @@ class Phase(Enum):
     """Where the call stands; the moves are drawn above."""
 
     TALKING = "talking"
+    HELD = "held"
     PARKED = "parked"
     LEAVING = "leaving"
     HANGING_UP = "hanging_up"
@@ -33,7 +38,7 @@ class Phase(Enum):
     ENDED = "ended"
 
 
-DEAF_PHASES = frozenset({Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Phase.ENDED})
+DEAF_PHASES = frozenset({Phase.HELD, Phase.PARKED, Phase.HANGING_UP, Phase.TRANSFERRING, Phase.ENDED})
 """Nothing that is said now reaches the caller."""
 
 _OUTCOMES = {
@@ -66,8 +71,12 @@ class CallPhases:
         self._farewell = Farewell(ledger, limit_s=limits.leaving_limit_s, grace_s=limits.hang_up_grace_s)
         self._phase_before_parking = Phase.TALKING
         self._was_transfer_answered = False
+        self.is_line_away = False
+        """The caller was handed on together with their line."""
         self._deadline: float | None = None
-        """Of PARKED, HANGING_UP and TRANSFERRING."""
+        """Of HELD, PARKED, HANGING_UP and TRANSFERRING."""
+        self.is_farewell_awaited = False
+        """A task waits for what comes of it, and has no words left to say before it."""
         self._call_deadline: float | None = now + limits.max_call_s
 
     def end(self) -> None:
@@ -89,10 +98,12 @@ class CallPhases:
         """
         if self.phase is Phase.PARKED and self._phase_before_parking is Phase.TALKING:
             self._phase_before_parking = Phase.LEAVING
+            self.is_farewell_awaited = False
             self._farewell.begin(command, now)
             return False
         if self.phase is not Phase.TALKING:
             return False
+        self.is_farewell_awaited = False
         self.phase = Phase.LEAVING
         self._farewell.begin(command, now)
         return True
@@ -121,15 +132,43 @@ class CallPhases:
             self._deadline = now + self._limits.hang_up_timeout_s
         return farewell
 
-    def transfer_answered(self) -> None:
-        """The carrier handed the caller on: there is no way back to the talk."""
-        self._was_transfer_answered = True
+    def transfer_answered(self) -> bool:
+        """The carrier handed the caller on: there is no way back to the talk; true once."""
+        was_known, self._was_transfer_answered = self._was_transfer_answered, True
+        return self.phase is Phase.TRANSFERRING and not was_known
+
+    def handed_over(self) -> None:
+        """The line is gone together with the caller."""
+        self.is_line_away = True
+
+    def line_returned(self, now: float) -> None:
+        """Nobody took the caller over: they are back, and it is about to be told why."""
+        self.is_line_away = False
+        self._deadline = now + self._limits.transfer_timeout_s
 
     def transfer_failed(self) -> bool:
         """Go back to the talk; False when no transfer was under way."""
         if self.phase is not Phase.TRANSFERRING:
             return False
         self._counters.note("transfers_failed")
+        self.phase = Phase.TALKING
+        self._deadline = None
+        return True
+
+    # On hold
+
+    def hold(self, now: float) -> bool:
+        """Have nobody hear the caller; False when there is no talk to interrupt."""
+        if self.phase is not Phase.TALKING:
+            return False
+        self.phase = Phase.HELD
+        self._deadline = now + self._limits.hold_limit_s
+        return True
+
+    def end_hold(self) -> bool:
+        """Go back to the talk; False when the caller was not on hold."""
+        if self.phase is not Phase.HELD:
+            return False
         self.phase = Phase.TALKING
         self._deadline = None
         return True
@@ -169,7 +208,10 @@ class CallPhases:
         if self.phase is Phase.HANGING_UP:
             self._counters.note("hang_up_unanswered")
             return self.outcome_of_hang_up
-        return "transferred" if self._was_transfer_answered else None
+        if self.is_line_away and not self._was_transfer_answered:
+            # Nobody told, and the caller is not here: most likely they talk to somebody.
+            self._counters.note("transfers_untold")
+        return "transferred" if self._was_transfer_answered or self.is_line_away else None
 
     def take_call_limit(self, now: float) -> bool:
         """Whether the talk has come to the limit of a call; true once."""

@@ -57,6 +57,14 @@ __all__ = ["Call"]
 logger = logging.getLogger("fastagent.call")
 
 AGENT_CLOSE_TIMEOUT_S = 2.0
+ANSWERED_BY_FACT = "answered_by"
+"""Fact of the context: who took a call that we made."""
+MACHINES = frozenset({carrier.Callee.MACHINE, carrier.Callee.FAX})
+VOICEMAIL = 'An answering machine took the call. Say only this, and nothing after it: "{words}"'
+MACHINE_TOOK_IT = (
+    "An answering machine took the call, not a person. Leave a short message: who calls, and why, nothing "
+    "private. Then call end_call."
+)
 DISMISSAL = "The house has to end the call now. Say so and say goodbye, in one short sentence; ask nothing."
 
 
@@ -107,7 +115,9 @@ class Call:
             self._start,
             voice_policy=agent.voice_policy,
             is_always_protected=settings.barge_in == "off",
+            sends_digits=codec.sends_digits,
         )
+        self._control = control
         self._desk = AgentDesk(
             agent,
             control,
@@ -322,6 +332,11 @@ class Call:
         return self._bridge.phase is Phase.PARKED
 
     @property
+    def speaker(self) -> str:
+        """Who is heard: ``caller``, ``bot``, ``both``; empty for nobody."""
+        return self._bridge.speaker(time.monotonic())
+
+    @property
     def session_id(self) -> str:
         """The id of its stored session; the call's own without one."""
         return self.call_id if self._kept.stored is None else self._kept.stored.session_id
@@ -335,6 +350,11 @@ class Call:
     def is_over(self) -> bool:
         """Nothing more happens."""
         return self._over.done()
+
+    @property
+    def awaits_return(self) -> bool:
+        """The caller was handed on together with their line, and is back if nobody takes them over."""
+        return self._bridge.awaits_return
 
     @property
     def media_name(self) -> str:
@@ -355,14 +375,19 @@ class Call:
 
     def take(self, socket: CarrierSocket) -> None:
         """Answer on this socket: the call's first, or another after the first was lost."""
+        is_return = self._bridge.awaits_return
         is_resume = self._carrier.socket is not None or self._bridge.phase is Phase.PARKED
-        if is_resume:
+        if is_resume or is_return:
             self._leave_carrier()
             self._media.reset_caller()
         self._carrier.take(socket)
         socket.send(carrier.AcceptSession(self._media.plan.offer, self._state_name, self.duration_s))
         self._join_legs()
-        if is_resume:
+        if is_return:
+            self._kept.line_back()
+            self._bridge.line_returned(time.monotonic())
+            self._timer.schedule()
+        elif is_resume:
             self._kept.line_back()
             self._do(self._bridge.carrier_resumed(time.monotonic()))
             self._session.signal(Event.RESUME)
@@ -444,6 +469,11 @@ class Call:
 
     # Carrier
 
+    def told_by_carrier(self, event: carrier.CarrierEvent) -> None:
+        """Take in what the carrier tells beside its socket."""
+        if not self.is_over:
+            self._carrier_event(event)
+
     def _carrier_event(self, event: carrier.CarrierEvent) -> None:
         if settings := self._carrier.take_settings(event):
             self._do([carrier.ConfigureCall(settings)])
@@ -457,6 +487,9 @@ class Call:
             self._missing_media.begin()
         elif isinstance(event, carrier.CallerStreamStopped):
             self._missing_media.end()
+        elif isinstance(event, carrier.HandedOver):
+            self._leave_carrier()
+            self._kept.line_lost()
         self._do(self._bridge.receive_carrier(event, time.monotonic()))
 
     def _carrier_lost(self, socket: CarrierSocket, code: int, reason: str) -> None:
@@ -510,7 +543,7 @@ class Call:
 
     def model_writable(self) -> None:
         """Caller audio of the gap goes out, now that the model can take it."""
-        if self._model.socket is not None:
+        if self._model.socket is not None and self._media.is_caller_heard:
             self._model.socket.leg.send_backlog(self._media.uplink)
 
     def model_queued(self) -> None:
@@ -615,6 +648,13 @@ class Call:
                     self._session.signal(Event.BARGE_IN)
                 case asked.ReplaceModel():
                     self._model.need()
+                case asked.CalleeKnown():
+                    queue.extend(self._callee_known(command.callee))
+                case asked.HearCaller():
+                    self._media.hear_caller(command.is_heard)
+                    self._join_legs()
+                case asked.TransferEnded():
+                    queue.extend(self._transfer_ended(command))
                 case asked.EndCall():
                     self._finish(command.outcome)
                 case carrier.OpenPlayback():
@@ -636,7 +676,31 @@ class Call:
         logger.error("call %s: %s cannot be sent", self.call_id, type(command).__name__)
         if not isinstance(command, carrier.TransferCall):
             return ()
-        return self._bridge.receive_carrier(carrier.TransferStatus(answered=False), time.monotonic())
+        status = carrier.TransferStatus(answered=False, code=asked.NOT_SUPPORTED)
+        return self._bridge.receive_carrier(status, time.monotonic())
+
+    def _callee_known(self, callee: carrier.Callee) -> Sequence[Command]:
+        """Tell whoever sees to it: a task's states and watches, else the agent's words for machines."""
+        self._counters.note(f"answered_by_{callee.value}")
+        self._session.context.add_salient_fact(ANSWERED_BY_FACT, callee.value)
+        if self._session.signal(Event.ANSWERED_BY, callee.value) or callee not in MACHINES:
+            return ()
+        now = time.monotonic()
+        words = self._desk.agent.voicemail
+        if words is None:
+            return self._bridge.announce(MACHINE_TOOK_IT, now)
+        said = self._bridge.announce(VOICEMAIL.format(words=words), now) if words else []
+        return [*said, *self._bridge.hang_up("answering machine", now)]
+
+    def _transfer_ended(self, ended: asked.TransferEnded) -> Sequence[Command]:
+        """Tell whoever sees to it: the state that waits, else one that handles the event, else the model."""
+        outcome, was_awaited = self._control.transfer_ended(is_answered=ended.is_answered, code=ended.code)
+        self._counters.note(f"transfer_{outcome.end}")
+        if ended.is_answered or was_awaited or self.is_over:
+            return ()
+        if self._session.signal(Event.TRANSFER_FAILED, outcome.end.value):
+            return ()
+        return self._bridge.transfer_untold(ended.code, time.monotonic())
 
     def _start(self, work: Coroutine[Any, Any, None]) -> None:
         """Begin a task that is held by the call and ended with it."""
@@ -691,6 +755,7 @@ class Call:
     def _finish(self, outcome: str) -> None:
         if not self.is_over:
             self._outcome = "drained" if outcome == "bot" and self._is_told_goodbye else outcome
+            self._control.call_ended()
             self._over.set_result(None)
 
     async def _close(self) -> None:

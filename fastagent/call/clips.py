@@ -3,10 +3,12 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, Protocol
 
-from fastagent.audio.formats import AudioFormat
+from fastagent._native import g711
+from fastagent.audio.dtmf import dtmf_tones
+from fastagent.audio.formats import AudioFormat, Encoding
 from fastagent.bridge.brain import Bridge
 from fastagent.bridge.clips import Clip
 from fastagent.bridge.commands import Command
@@ -19,6 +21,12 @@ logger = logging.getLogger("fastagent.call")
 
 PIECE_MS = 10_000
 """Of a clip, what is queued for the caller at a time."""
+
+_ENCODERS: Mapping[Encoding, Callable[[bytes], bytes]] = {
+    Encoding.PCM16: bytes,
+    Encoding.MULAW: g711.ulaw_encode,
+    Encoding.ALAW: g711.alaw_encode,
+}
 
 
 class EncodedAudio(Protocol):
@@ -98,6 +106,30 @@ class CallClips:
         except AudioError as error:
             self._counters.note("clips_refused")
             logger.error("call %s: a clip cannot be played: %s", self._call_id, error)
+
+    async def music(self, name: str) -> Clip | None:
+        """Read a clip that goes on and on; None when it cannot be played, which is logged and counted."""
+        try:
+            if self._source is None:
+                raise PlaybackRefusedError("this process has no clips")
+            audio = await asyncio.to_thread(self._source.named, name, self._format)
+        except AudioError as error:
+            self._counters.note("clips_refused")
+            logger.error("call %s: a clip cannot be played: %s", self._call_id, error)
+            return None
+        self._begun += 1
+        return Clip(f"clip-{self._begun}", audio.data, True, False, self._piece_bytes)
+
+    def play_digits(self, digits: str) -> bool:
+        """Play the tones of keys at the next pause in the talk; False when the call cannot play now."""
+        try:
+            pcm = dtmf_tones(digits, AudioFormat(Encoding.PCM16, self._format.sample_rate))
+            tones = _ENCODERS[self._format.encoding](pcm)
+            self.play(tones, loop=False, when="when_quiet", interruptible=False)
+        except (PlaybackRefusedError, ValueError):
+            self._counters.note("digits_refused")
+            return False
+        return True
 
     def stop(self) -> None:
         """End the clip that plays, and forget those that wait."""

@@ -49,6 +49,11 @@ class CallMedia:
             retains=ears.hears_overlap,
         )
         self.tap: Tap = build_tap(self.plan, ears, begun)
+        self._is_heard = True
+        self._dropped_before = 0
+        self._dropped_on_hold = 0
+        self._unheard = 0
+        """Messages dropped as the caller was on hold."""
         self.uplink.connect_tap(self.tap)
         self.downlink.connect_tap(self.tap)
         self.ledger = PlayoutLedger(
@@ -58,10 +63,27 @@ class CallMedia:
             link_delay_ms=settings.link_delay_ms,
         )
 
+    @property
+    def is_caller_heard(self) -> bool:
+        """The model is to hear the caller."""
+        return self._is_heard
+
+    def hear_caller(self, is_heard: bool) -> None:
+        """Have the model hear the caller, or not; `join` is to follow. What it does not hear is dropped."""
+        if is_heard is self._is_heard:
+            return
+        self._is_heard = is_heard
+        if not is_heard:
+            self._dropped_before = self.uplink.backlog_dropped
+            return
+        dropped = self.uplink.backlog_dropped - self._dropped_before
+        self._dropped_on_hold += dropped
+        self._unheard += dropped + len(self.uplink.release())
+
     def join(self, carrier_leg: Leg | None, model_leg: Leg | None) -> None:
         """Have what one leg receives go out on the other; what has no way out is kept."""
         if carrier_leg is not None:
-            carrier_leg.connect_pump(self.uplink, model_leg)
+            carrier_leg.connect_pump(self.uplink, model_leg if self._is_heard else None)
         if model_leg is not None:
             model_leg.connect_pump(self.downlink, carrier_leg)
 
@@ -69,7 +91,9 @@ class CallMedia:
         """Take a media message that the native path did not meet on the carrier's socket."""
         passed_on = self.uplink.feed(message, now)
         if passed_on is not None:
-            if model_leg is not None and model_leg.is_open and not model_leg.is_blocked:
+            if not self._is_heard:
+                self._unheard += 1
+            elif model_leg is not None and model_leg.is_open and not model_leg.is_blocked:
                 model_leg.send(passed_on)
             else:
                 self.uplink.keep(passed_on)
@@ -86,7 +110,8 @@ class CallMedia:
         counters.note("uplink_messages", self.uplink.messages)
         counters.note("uplink_malformed", self.uplink.malformed)
         counters.note("uplink_bad_audio", self.uplink.bad_audio)
-        counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped)
+        counters.note("uplink_backlog_dropped", self.uplink.backlog_dropped - self._dropped_on_hold)
+        counters.note("uplink_on_hold", self._unheard)
         counters.note("uplink_gaps", self.uplink.gaps)
         counters.note("uplink_repeats", self.uplink.repeats)
         counters.note("downlink_messages", self.downlink.messages)

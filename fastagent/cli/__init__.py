@@ -9,6 +9,7 @@ from typing import Any
 
 from fastagent import __version__
 from fastagent.cli import (
+    bench,
     call,
     demo,
     dial,
@@ -19,16 +20,21 @@ from fastagent.cli import (
     mcp,
     new,
     play,
+    profile,
     recordings,
     replay,
     serve,
+    top,
     verify,
 )
 from fastagent.errors import FastAgentError
 
 __all__ = ["main"]
 
-VERBS = (serve, demo, call, load, dial, play, local, recordings, replay, mcp, verify, graph, explore, new)
+VERBS = (
+    serve, demo, call, load, dial, play, top, profile, local, recordings, replay,
+    mcp, verify, graph, explore, new, bench,
+)  # fmt: skip
 
 EPILOG = """\
 examples:
@@ -39,14 +45,17 @@ examples:
   fastagent load --calls 100 --duration 30              many calls at once, and a report
   fastagent dial +15550100001 --agent ID                have a running server call a number
   fastagent play greeting.wav --session ID              play a file into a running call
+  fastagent top                                         watch the calls of a running server
   fastagent local --port 9100                           the embedded Realtime engine alone
   fastagent recordings list DIR                         what was recorded
   fastagent replay FILE --agent MODULE:AGENT            run a call's tasks again from its journal
+  fastagent profile --url http://127.0.0.1:8000         where a running server's time goes
   fastagent mcp fastagent.examples.appointment:agent    its tasks for MCP clients
   fastagent verify MODULE:AGENT                         what is wrong with its state machines
   fastagent graph MODULE:AGENT --format svg             draw them
   fastagent explore MODULE:AGENT                        make up calls until one breaks a promise
   fastagent new front_desk                              an agent of one's own, with its test
+  fastagent bench --quick                               measure a checkout beside its peers
 
 Every verb has its own --help with examples.
 """

@@ -214,18 +214,20 @@ async def play_example(
     *,
     render: Callable[[str], tuple[bytes, int]],
     carrier: str = "audiocodes",
+    realtime_url: str = LOCAL_REALTIME,
 ) -> PlayedCall:
-    """Serve an agent with the embedded engine on this machine, and call it.
+    """Serve an agent on this machine, and call it.
 
     Args:
         formats: offered by AudioCodes; Twilio has one only.
         carrier: ``audiocodes`` or ``twilio``.
+        realtime_url: of the model; by default an embedded engine is started for the call.
     """
     teller = _Teller(narrator)
     # Caller, server and engine share this machine, and its load keeps nobody out.
     settings = Settings(
         port=0,
-        realtime_url=LOCAL_REALTIME,
+        realtime_url=realtime_url,
         admission_lag_ms=0,
         admission_cpu_percent=0,
         drain_timeout_s=DRAIN_TIMEOUT_S,

@@ -45,6 +45,11 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
     parser.add_argument(
         "--detect-machines", action="store_true", help="have Twilio find out whether a machine answers"
     )
+    parser.add_argument(
+        "--wait-for-beep",
+        action="store_true",
+        help="with it: tell of a machine when its greeting is over, so that a message can be left",
+    )
     parser.add_argument("--url", default=DEFAULT_URL, help=f"the server (default {DEFAULT_URL})")
     parser.add_argument("--token", help=f"bearer token with the scope dial ({TOKEN_VARIABLE})")
     parser.set_defaults(run=run)
@@ -69,7 +74,12 @@ async def _run(options: argparse.Namespace) -> int:
     headers = {"Content-Type": "application/json"}
     if token:
         headers["Authorization"] = f"Bearer {token}"
-    asked = {"to": options.number, "agent": options.agent, "detect_machines": options.detect_machines}
+    asked = {
+        "to": options.number,
+        "agent": options.agent,
+        "detect_machines": options.detect_machines or options.wait_for_beep,
+        "wait_for_beep": options.wait_for_beep,
+    }
     if options.sender:
         asked["from"] = options.sender
     status, content = await asyncio.to_thread(_exchange, parts, headers, json.dumps(asked).encode())

@@ -24,8 +24,8 @@ from fastagent.server.life.notifier import Notifier
 from fastagent.server.life.supervisor import Supervisor
 from fastagent.server.watch.logs import start_logging
 from fastagent.settings import LOCAL_REALTIME, Settings
-from fastagent.settings.manager import ServiceManager
 from fastagent.settings.review import Finding, Level, review
+from fastagent.settings.service_manager import ServiceManager
 from fastagent.settings.sources import read_sources
 from fastagent.stats import Counters
 from fastagent.wire.openai_realtime import upgrade_request

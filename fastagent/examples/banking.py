@@ -38,6 +38,9 @@ COLLEAGUE = "tel:+15550123"
 SECRETS = ("account", "customer")
 """Slots that are not part of what the task found."""
 
+FOR_CALLS = VoicePolicy(is_call_only=True)
+"""What is for identified customers is not told or done by text message: a number can be forged."""
+
 ASK_PIN = "Please say or key in your four digit PIN."
 ASK_MORE = "Is there anything else?"
 ASK_MENU = "Would you like your balance, a transfer, or a new card?"
@@ -201,6 +204,7 @@ class Pin(BankState):
 class Menu(BankState):
     name = "menu"
     description = "Find out what the caller wants"
+    voice_policy = FOR_CALLS
     allowed_transitions = ("balance", "transfer_details", "card_reason", "goodbye", "human")
     guards = MappingProxyType(
         {"balance": is_identified, "transfer_details": is_identified, "card_reason": is_identified}
@@ -242,7 +246,7 @@ class ConfirmTransfer(BankState):
     description = "Have the caller confirm the transfer, then make it"
     allowed_transitions = ("menu", "human")
     guards = MappingProxyType({"menu": is_identified})
-    voice_policy = VoicePolicy(speech="eager", tools=())
+    voice_policy = VoicePolicy(speech="eager", tools=(), is_call_only=True)
 
     async def process(self, input_text: str, context: ConversationContext) -> StateResult:
         slots = context.slots
@@ -354,6 +358,7 @@ ACCOUNT = {
 TRANSFER_DETAILS = {
     **COMMON,
     "name": "transfer_details",
+    "voice_policy": {"is_call_only": True},
     "description": "Find out how much goes to whom",
     "allowed_transitions": ["confirm_transfer"],
     "slots": [
@@ -376,6 +381,7 @@ TRANSFER_DETAILS = {
 CARD_REASON = {
     **COMMON,
     "name": "card_reason",
+    "voice_policy": {"is_call_only": True},
     "description": "Find out why a new card is needed",
     "allowed_transitions": ["card_order"],
     "slots": [

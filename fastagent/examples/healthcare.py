@@ -130,7 +130,7 @@ class RedFlags(TelephoneState):
     name = "red_flags"
     description = "Rule out an emergency"
     allowed_transitions = ("emergency", "pain", "human")
-    voice_policy = VoicePolicy(barge_in="protected", tools=())
+    voice_policy = VoicePolicy(barge_in="protected", tools=(), is_call_only=True)
 
     async def process(self, input_text: str, context: ConversationContext) -> StateResult:
         if parse_yes_no(input_text):

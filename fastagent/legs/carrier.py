@@ -11,6 +11,7 @@ from fastagent.wire.events import (
     CarrierCommand,
     CarrierEvent,
     EndReason,
+    HandedOver,
     HangUp,
     SessionEnded,
     TransferCall,
@@ -39,7 +40,7 @@ class CarrierSocket:
         self.on_lost: Callable[[int, str], None] = _ignore_end
         self.hand_over: Callable[[TransferCall], None] | None = None
         """How the caller is handed on where the socket has no word for it: it closes after this."""
-        self._ends_as: EndReason | None = None
+        self._ends_as: HandedOver | SessionEnded | None = None
         """What the close means that we have begun, where it is more than a loss."""
         self._bad_message_limit = bad_message_limit
         self._bad_messages = 0
@@ -53,13 +54,13 @@ class CarrierSocket:
             return
         if self.hand_over is not None and isinstance(command, TransferCall):
             self.hand_over(command)
-            self._ends_as = EndReason.TRANSFERRED
+            self._ends_as = HandedOver()
             self.close(1000, "handed over")
             return
         for message in self.codec.send(command):
             self.leg.send(message)
         if self.codec.closing_hangs_up and isinstance(command, HangUp):
-            self._ends_as = EndReason.BOT
+            self._ends_as = SessionEnded(EndReason.BOT)
             self.close(1000, "hang up")
         elif self.codec.may_close:
             self.close(1000, "session over")
@@ -121,7 +122,7 @@ class CarrierSocket:
         on_event, on_lost = self.on_event, self.on_lost
         self.on_lost, self.on_event = _ignore_end, _ignore_event
         if self._ends_as is not None:
-            on_event(SessionEnded(self._ends_as))
+            on_event(self._ends_as)
         else:
             on_lost(code, reason)
 

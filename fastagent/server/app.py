@@ -29,6 +29,7 @@ from fastagent.media.ears import EarsPlan
 from fastagent.recording import RecordingLimits, RecordingWriter
 from fastagent.server.agents.directory import AgentDirectory
 from fastagent.server.agents.files import AgentFiles
+from fastagent.server.chats.chats import TextChats
 from fastagent.server.clips.library import ClipLibrary
 from fastagent.server.clips.playback import playback_routes
 from fastagent.server.doors.admission import Admission
@@ -51,6 +52,8 @@ from fastagent.server.rest.sessions_api import SessionsApi
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.watch.health import health_routes
 from fastagent.server.watch.observability import Observability
+from fastagent.server.watch.profile_route import profile_routes
+from fastagent.server.watch.profiler import Profiler
 from fastagent.sessions import KeeperLimits, SessionKeeper, make_store
 from fastagent.settings import LOCAL_REALTIME, Settings
 from fastagent.stats import Counters
@@ -133,6 +136,10 @@ class Service:
             files=AgentFiles(settings.agents_dir) if settings.agents_dir else None,
             prepare=self._prepare,
         )
+        self.chats: TextChats | None = None
+        """Where callers who were cut off may go on by text; None: nowhere."""
+        if settings.text_channel:
+            self.chats = TextChats(self.continuity, self.journals, self.agents.find, settings, self.counters)
         is_local = settings.realtime_url == LOCAL_REALTIME
         connector = ModelConnector(
             upgrade_request(realtime_url, settings.openai_api_key, settings.realtime_model),
@@ -333,6 +340,7 @@ def build_app(service: Service) -> Starlette:
         recordings_dir=Path(settings.recordings_dir) if settings.recordings_dir else None,
         journals_dir=Path(settings.journals_dir) if settings.journals_dir else None,
         store=service.store,
+        figures=service.observability.figures.call,
     )
     routes: list[BaseRoute] = [
         *health_routes(
@@ -343,7 +351,13 @@ def build_app(service: Service) -> Starlette:
             is_open=service.settings.metrics == "open",
         ),
         *audiocodes_routes(service.services, service.switchboard, service.doors),
-        *twilio_routes(service.services, service.switchboard, service.continuity, service.twilio_outbound),
+        *twilio_routes(
+            service.services,
+            service.switchboard,
+            service.continuity,
+            service.twilio_outbound,
+            service.chats,
+        ),
         *dial_routes(
             settings, service.doors, service.twilio_outbound, lambda: service.agent_ids, service.counters
         ),
@@ -355,6 +369,7 @@ def build_app(service: Service) -> Starlette:
         ),
         *playback_routes(service.switchboard.find, service.clips, service.doors, service.counters),
         *rest_routes(service.doors, agents, sessions),
+        *profile_routes(Profiler(lambda: service.switchboard.active_calls), service.doors),
         *service.extra_routes,
         WebSocketRoute("/{path:path}", unknown),
     ]

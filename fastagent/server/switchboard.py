@@ -139,10 +139,13 @@ class Switchboard:
         def take(event: carrier.CarrierEvent) -> None:
             if isinstance(event, carrier.SessionOffered):
                 stop_waiting()
-                if admits(event):
-                    self._open(socket, owner, event, carrier_settings)
-                else:
+                if not admits(event):
                     self._refuse(socket, "not admitted", event.conversation_id)
+                elif event.is_return:
+                    back = carrier.SessionResumed(event.conversation_id)
+                    self._resume(socket, owner, back, carrier_settings, visitor)
+                else:
+                    self._open(socket, owner, event, carrier_settings)
             elif isinstance(event, carrier.SessionResumed):
                 stop_waiting()
                 self._resume(socket, owner, event, carrier_settings, visitor)
@@ -224,6 +227,9 @@ class Switchboard:
     ) -> None:
         call = self._calls.get((owner, event.conversation_id))
         if call is not None and not call.is_over:
+            if not (socket.codec.can_resume or call.awaits_return):
+                self._refuse(socket, "conversation is already running", event.conversation_id)
+                return
             call.take(socket)
         elif visitor is not None and visitor.resumes:
             self._refuse(socket, "conversation not found", event.conversation_id)

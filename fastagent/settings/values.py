@@ -46,6 +46,11 @@ _MAY_BE_ZERO = (
 )
 _BEARER_SETTINGS = ("audiocodes_tokens", "agent_tokens", "admin_tokens", "metrics_tokens")
 _TWILIO_SETTINGS = ("twilio_auth_tokens", "twilio_shared_keys")
+DISCONNECTED = "Our call was disconnected. Reply CALL to continue, or call us again and say the code {code}."
+DISCONNECTED_TEXT = (
+    "Our call was disconnected. Reply CALL to continue, or {code} to go on by text, or call us again and say "
+    "the code {code}."
+)
 _SMS_FROM = re.compile(r"\+[1-9]\d{4,14}|MG[0-9a-fA-F]{32}")
 _DIAL_ALLOWED = re.compile(r"\+[1-9]\d{0,14}")
 
@@ -298,9 +303,7 @@ class Settings:
     """Keys the digests of numbers and codes, 32 characters or more, the same on all machines of a store;
     empty: one is made of ``REDIS_URL``, or kept beside the file of ``FASTAGENT_STORE``."""
     sms_text: str = field(
-        default=(
-            "Our call was disconnected. Reply CALL to continue, or call us again and say the code {code}."
-        ),
+        default=DISCONNECTED,
         metadata=_variable("FASTAGENT_SMS_TEXT"),
     )
     """What a caller who was cut off is sent; ``{code}`` stands for the digits that prove it is them."""
@@ -315,6 +318,14 @@ class Settings:
     """Text messages to one number within a day."""
     sms_per_day: int = field(default=500, metadata=_variable("FASTAGENT_SMS_PER_DAY"))
     """Text messages to all numbers within a day, of each process."""
+    text_channel: bool = field(default=False, metadata=_variable("FASTAGENT_TEXT_CHANNEL"))
+    """Whether who was cut off may go on by answering the text message, once they sent its code."""
+    text_idle_s: float = field(default=900.0, metadata=_variable("FASTAGENT_TEXT_IDLE_SECONDS"))
+    """How long after a caller's last text message the next one needs the code again."""
+    text_answers: int = field(default=20, metadata=_variable("FASTAGENT_TEXT_ANSWERS"))
+    """Text messages that answer those of a caller, for one interrupted call."""
+    text_per_number_day: int = field(default=40, metadata=_variable("FASTAGENT_TEXT_PER_NUMBER_DAY"))
+    """The same for one number within a day; before the code is right, FASTAGENT_SMS_PER_NUMBER_DAY holds."""
     dial_allow: tuple[str, ...] = field(default=(), metadata=_variable("FASTAGENT_DIAL_ALLOW"))
     """Numbers that may be called, or what they begin with (``+1555, +4930``); none: nobody is called."""
     dial_per_number_day: int = field(default=3, metadata=_variable("FASTAGENT_DIAL_PER_NUMBER_DAY"))
@@ -446,11 +457,22 @@ class Settings:
                 yield Fault("twilio_auth_tokens", "expected a token where texts or calls go out by Twilio")
             if not self.twilio_account_sid:
                 yield Fault("twilio_account_sid", "expected AC… where texts or calls go out by Twilio")
+        if self.text_channel and not self.texts_by_twilio:
+            yield Fault("text_channel", "expected twilio in FASTAGENT_SMS beside it")
+        if self.text_channel and self.resume_proof == "off":
+            yield Fault("text_channel", "expected code or number in FASTAGENT_RESUME_PROOF beside it")
         if any(not _DIAL_ALLOWED.fullmatch(one) for one in self.dial_allow):
             yield Fault("dial_allow", "expected numbers, or their first digits, beginning with +")
         url = self.twilio_api_url
         if not _is_plain(url) or not (_is_url(url, "https") or (_is_url(url, "http") and _is_near(url))):
             yield Fault("twilio_api_url", "expected https://…, without user, query and fragment")
+
+    @property
+    def interruption_text(self) -> str:
+        """What a caller who was cut off is sent: `sms_text`; its default tells of texts where they go on."""
+        if self.text_channel and self.sms_text == DISCONNECTED:
+            return DISCONNECTED_TEXT
+        return self.sms_text
 
     @property
     def texts_by_twilio(self) -> bool:

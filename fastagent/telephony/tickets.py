@@ -3,7 +3,7 @@
 A signature proves who sent a request, not that it is the first of its kind: whoever has seen a signed
 upgrade could send it again. A ticket is bound to its call and to what was claimed of it, dies with its time,
 and is taken once. It is made from a key alone, so any process that has the key can take it; that it was
-taken, only the process knows that took it.
+taken, only the process knows that took it, unless it is told where to note that (``note_taken``).
 """
 
 import base64
@@ -35,6 +35,7 @@ class Tickets:
     Args:
         key: secret; tickets of one key are good wherever it is known.
         new_nonce: unguessable text.
+        note_taken: notes a ticket that is taken, for other processes too; False when one was before.
     """
 
     def __init__(
@@ -44,11 +45,13 @@ class Tickets:
         ttl_s: float = TICKET_TTL_S,
         limit: int = TICKETS_MAX,
         new_nonce: Callable[[], str] = lambda: secrets.token_urlsafe(NONCE_BYTES),
+        note_taken: Callable[[str], bool] = lambda ticket: True,
     ) -> None:
         self._key = hmac.new(key, b"fastagent stream ticket", hashlib.sha256).digest()
         self._ttl_s = ttl_s
         self._limit = limit
         self._new_nonce = new_nonce
+        self._note_taken = note_taken
         self._taken: OrderedDict[str, float] = OrderedDict()
         """Until when it would have been good, by ticket, the oldest first."""
 
@@ -66,6 +69,21 @@ class Tickets:
         self, ticket: str, call_id: str, claims: tuple[str, ...] = (), *, now: float
     ) -> TicketRefusal | None:
         """Take a ticket; gives why not, or None when it is good and now used up."""
+        if (refusal := self.check(ticket, call_id, claims, now=now)) is not None:
+            return refusal
+        self._forget_expired(now)
+        if ticket in self._taken:
+            return "ticket_replayed"
+        if len(self._taken) >= self._limit:
+            # Forgetting one that is still good would let it be taken again.
+            return "tickets_full"
+        self._taken[ticket] = int(ticket.partition(".")[0])
+        return None if self._note_taken(ticket) else "ticket_replayed"
+
+    def check(
+        self, ticket: str, call_id: str, claims: tuple[str, ...] = (), *, now: float
+    ) -> TicketRefusal | None:
+        """Why a ticket is no good, whether or not it was taken; None when it is good. Takes nothing."""
         if not ticket:
             return "ticket_missing"
         head, _, seal = ticket.rpartition(".")
@@ -75,17 +93,7 @@ class Tickets:
         expected = self._seal(head, call_id, claims)
         if not hmac.compare_digest(expected.encode(), seal.encode("utf-8", "surrogatepass")):
             return "ticket_forged"
-        expires_at = int(until)
-        if now >= expires_at:
-            return "ticket_expired"
-        self._forget_expired(now)
-        if ticket in self._taken:
-            return "ticket_replayed"
-        if len(self._taken) >= self._limit:
-            # Forgetting one that is still good would let it be taken again.
-            return "tickets_full"
-        self._taken[ticket] = expires_at
-        return None
+        return "ticket_expired" if now >= int(until) else None
 
     def _forget_expired(self, now: float) -> None:
         while self._taken and next(iter(self._taken.values())) <= now:

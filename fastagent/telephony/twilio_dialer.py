@@ -34,13 +34,24 @@ class TwilioDialer:
         return is_allowed(number, self._allow)
 
     async def dial(
-        self, to: str, *, sender: str, url: str, status_callback: str = "", detects_machines: bool = False
+        self,
+        to: str,
+        *,
+        sender: str,
+        url: str,
+        status_callback: str = "",
+        detects_machines: bool = False,
+        waits_for_beep: bool = False,
+        machine_callback: str = "",
     ) -> str:
         """Call a number, and give the call's SID.
 
         Args:
             url: asked for TwiML once somebody answers.
-            detects_machines: Twilio finds out whether a machine answers, before it asks.
+            detects_machines: Twilio finds out whether a machine answers: before it asks, or, with a
+                callback, while the agent talks already.
+            waits_for_beep: a machine is told of when its greeting is over.
+            machine_callback: told who answered.
 
         Raises:
             TelephonyLimitError: it is not on the list, or the day's calls are used up.
@@ -56,4 +67,6 @@ class TwilioDialer:
             url=url,
             status_callback=status_callback,
             detects_machines=detects_machines,
+            waits_for_beep=waits_for_beep,
+            machine_callback=machine_callback,
         )

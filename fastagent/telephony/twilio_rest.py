@@ -186,13 +186,17 @@ class TwilioRestClient:
         status_callback: str = "",
         ring_s: int = RING_S,
         detects_machines: bool = False,
+        waits_for_beep: bool = False,
+        machine_callback: str = "",
     ) -> str:
         """Call a number, and give the call's SID; nobody has answered by then.
 
         Args:
             sender: one of our numbers.
-            url: asked for TwiML once somebody answers; with ``detects_machines`` it is told who
-                (``AnsweredBy``).
+            url: asked for TwiML once somebody answers; with ``detects_machines`` and no callback only when
+                it is known who, which it is told (``AnsweredBy``).
+            waits_for_beep: a machine is told of when its greeting is over.
+            machine_callback: told who answered, while the call goes on.
 
         Raises:
             TelephonyError: no call was made; with ``may_be_done`` nobody knows.
@@ -201,7 +205,9 @@ class TwilioRestClient:
         if status_callback:
             fields["StatusCallback"] = status_callback
         if detects_machines:
-            fields["MachineDetection"] = "Enable"
+            fields["MachineDetection"] = "DetectMessageEnd" if waits_for_beep else "Enable"
+            if machine_callback:
+                fields |= {"AsyncAmd": "true", "AsyncAmdStatusCallback": machine_callback}
         return _text(await self._ask("POST", "/Calls.json", fields), "sid")
 
     async def redirect_call(self, call_sid: str, twiml: bytes) -> None:

@@ -92,6 +92,11 @@ class Dial:
     timeout_s: int | None = None
     caller_id: str = field(default="", repr=False)
     action: str = ""
+    """Asked for TwiML once the dialled leg is over, however it went, if set."""
+    whisper_url: str = ""
+    """Asked for what whoever answers hears before the caller, if set."""
+    status_callback: str = ""
+    """Told when the dialled leg is answered, and when it ends, if set."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,11 +147,18 @@ def _write(response: ElementTree.Element, verb: Verb) -> None:
             _add(response, "Say", text, language=language)
         case Redirect(url):
             _add(response, "Redirect", url)
-        case Dial(target, timeout_s, caller_id, action):
+        case Dial(target, timeout_s, caller_id, action, whisper_url, status_callback):
             timeout = "" if timeout_s is None else str(timeout_s)
             dial = _add(response, "Dial", timeout=timeout, callerId=caller_id, action=action)
             is_sip = target.startswith(("sip:", "sips:"))
-            _add(dial, "Sip" if is_sip else "Number", target.removeprefix("tel:"))
+            _add(
+                dial,
+                "Sip" if is_sip else "Number",
+                target.removeprefix("tel:"),
+                url=whisper_url,
+                statusCallback=status_callback,
+                statusCallbackEvent="answered completed" if status_callback else "",
+            )
         case Hangup():
             _add(response, "Hangup")
         case Reject(reason):

@@ -11,11 +11,14 @@
     assert not phone.line.violations
 
 Everything is signed as Twilio signs it, for the public address, wherever the server really is: what a proxy
-in front of it would do. After the bot has closed the stream `wait_ended` follows the rest of the TwiML.
+in front of it would do. After the bot has closed the stream `wait_ended` follows the rest of the TwiML. A
+``<Dial>`` in it ends as `TwilioOptions.dial_status` says; if the TwiML then asks for a stream once more,
+`come_back` opens it.
 """
 
 from collections.abc import Mapping
 from urllib.parse import urlsplit
+from uuid import uuid4
 from xml.etree import ElementTree
 
 from fastagent.errors import LegConnectError
@@ -47,6 +50,10 @@ class TwilioPhone(Phone[TwilioLine]):
         self.parameters: dict[str, str] = {}
         """Of the stream."""
         self.stream_url = ""
+        self.whispers: list[str] = []
+        """What those heard who answered a ``<Dial>``, before the caller."""
+        self.former_lines: list[TwilioLine] = []
+        """The streams before the one of `line`."""
         self._public_url = public_url.rstrip("/")
         self._base = ""
         self._auth_token = ""
@@ -97,14 +104,29 @@ class TwilioPhone(Phone[TwilioLine]):
         await self.close()
 
     async def wait_ended(self, *, timeout_s: float = TIMEOUT_S) -> None:
-        """Wait until the bot has closed the stream, then do what the rest of the TwiML says.
+        """Wait until the bot has closed the stream, then do what the rest of the TwiML says: up to the end,
+        or to another stream.
 
         Raises:
             LegTimeoutError: the call went on.
         """
         await super().wait_ended(timeout_s=timeout_s)
         if self.line.end_code != "stopped":
+            self.stream_url = ""
             await self._run(timeout_s)
+
+    async def come_back(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        """Open the stream that the TwiML asks for after a failed transfer; `line` is a fresh one then.
+
+        Raises:
+            LegConnectError: refused, or the TwiML asks for none.
+        """
+        if not self.stream_url:
+            raise LegConnectError(LEG, "the bot wants no stream", retryable=False, status=200)
+        self.former_lines.append(self.line)
+        self.line = TwilioLine(self.line.options, call_sid=self.line.call_sid)
+        await self.open_stream(timeout_s=timeout_s)
+        await self.initiate(timeout_s=timeout_s)
 
     async def callback(self, path: str, fields: Mapping[str, str]) -> Answer:
         """Call one of the server's other addresses, such as that for status callbacks."""
@@ -137,6 +159,7 @@ class TwilioPhone(Phone[TwilioLine]):
         """Do what is to be done up to a stream, or to the end."""
         for _ in range(DOCUMENTS_MAX):
             redirect = ""
+            asked: Mapping[str, str] = {}
             while self._pending and not redirect:
                 verb = self._pending.pop(0)
                 self.verbs.append(verb)
@@ -147,12 +170,40 @@ class TwilioPhone(Phone[TwilioLine]):
                     return
                 elif verb.tag == "Redirect":
                     redirect = (verb.text or "").strip()
-                elif verb.tag in ("Hangup", "Reject", "Dial"):
+                elif verb.tag == "Dial":
+                    self._pending.clear()
+                    status = await self._dial(verb, timeout_s)
+                    if status != "canceled":
+                        redirect, asked = verb.get("action", ""), {"DialCallStatus": status}
+                elif verb.tag in ("Hangup", "Reject"):
                     self._pending.clear()
             if not redirect:
                 return
-            answer = await self._post(redirect, self._form(), timeout_s)
+            answer = await self._post(redirect, {**self._form(), **asked}, timeout_s)
             self._pending = self._document(answer) if answer.status == 200 else []
+
+    async def _dial(self, verb: ElementTree.Element, timeout_s: float) -> str:
+        """Ring whom the TwiML names, who does as the options say; gives the ``DialCallStatus``."""
+        callee = next(iter(verb), None)
+        status = self.line.options.dial_status
+        if callee is None:
+            return "failed"
+        leg = {
+            "CallSid": f"CA{uuid4().hex}",
+            "ParentCallSid": self.line.call_sid,
+            "Direction": "outbound-dial",
+        }
+        told = callee.get("statusCallback", "")
+        wanted = callee.get("statusCallbackEvent", "completed").split()
+        if status == "completed":
+            if told and "answered" in wanted:
+                await self._post(told, {**self._form(), **leg, "CallStatus": "in-progress"}, timeout_s)
+            if url := callee.get("url", ""):
+                answer = await self._post(url, {**self._form(), **leg}, timeout_s)
+                self.whispers += [one.text or "" for one in self._document(answer) if one.tag == "Say"]
+        if told and "completed" in wanted:
+            await self._post(told, {**self._form(), **leg, "CallStatus": status}, timeout_s)
+        return status
 
     def _connect(self, verb: ElementTree.Element) -> None:
         stream = verb.find("Stream")
@@ -162,6 +213,7 @@ class TwilioPhone(Phone[TwilioLine]):
             self.line.report("stream_url_malformed", self._now(), parts.scheme)
             return
         self.stream_url = url
+        self.parameters.clear()
         for one in stream.findall("Parameter"):
             self.parameters[one.get("name", "")] = one.get("value", "")
 

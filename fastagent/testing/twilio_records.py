@@ -56,6 +56,8 @@ class TwilioOptions:
     account_sid: str = "AC00000000000000000000000000000001"
     fields: Mapping[str, str] = field(default_factory=dict)
     """Added to the webhook's form."""
+    dial_status: str = "completed"
+    """The ``DialCallStatus`` that a ``<Dial>`` ends with; ``canceled``: the caller gives up as it rings."""
     chunk_ms: int = 20
     comfort_noise_peak: int = 8
     """Largest sample of the noise between words, of 32767; 0 sends digital silence."""

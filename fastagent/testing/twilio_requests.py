@@ -68,12 +68,20 @@ async def _request(
             try:
                 writer.write(head + body)
                 await writer.drain()
-                return _answer_in(await reader.read(ANSWER_BYTES_MAX))
+                return _answer_in(await _read_to_end(reader))
             finally:
                 writer.close()
                 await writer.wait_closed()
     except (OSError, TimeoutError, ValueError) as error:
         raise LegConnectError(LEG, type(error).__name__, retryable=True) from None
+
+
+async def _read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """What comes until the connection is closed, up to the limit: head and body may come apart."""
+    data = bytearray()
+    while len(data) < ANSWER_BYTES_MAX and (piece := await reader.read(ANSWER_BYTES_MAX - len(data))):
+        data += piece
+    return bytes(data)
 
 
 def _answer_in(data: bytes) -> Answer:

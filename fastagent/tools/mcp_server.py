@@ -28,6 +28,7 @@ from mcp.server.transport_security import TransportSecuritySettings
 from starlette.types import ASGIApp
 
 from fastagent import __version__
+from fastagent.afsm.orders import DigitsEnd, DigitsOutcome, Order, TransferEnd, TransferOutcome
 from fastagent.afsm.state import CallControl
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.errors import ConfigurationError
@@ -97,9 +98,12 @@ class TextControl:
         """End the conversation after this report."""
         self.end = self.end or "hang_up"
 
-    def transfer(self, target: str, reason: str) -> None:
-        """End the conversation after this report: a person is wanted."""
+    def transfer(
+        self, target: str, reason: str, *, is_warm: bool = False, summary: str = ""
+    ) -> Order[TransferOutcome]:
+        """End the conversation after this report: a person is wanted. Nobody can be put through."""
         self.end = self.end or "transfer"
+        return Order.settled(TransferOutcome(TransferEnd.NOT_SUPPORTED))
 
     def hand_over(self, to: str, reason: str) -> bool:
         """There is no other agent."""
@@ -109,8 +113,15 @@ class TextControl:
         """Nobody is known here."""
         return False
 
-    def send_dtmf(self, digits: str) -> None:
+    def send_digits(self, digits: str) -> Order[DigitsOutcome]:
         """There is no far side."""
+        return Order.settled(DigitsOutcome(DigitsEnd.NOT_SUPPORTED))
+
+    def hold(self, clip: str = "") -> None:
+        """There is no sound."""
+
+    def resume(self) -> None:
+        """There is no sound."""
 
     def send_metadata(self, value: Mapping[str, Any]) -> None:
         """There is no telephone network."""

@@ -67,6 +67,7 @@ class AgentSession:
     Args:
         control: the call; also takes reports that no function call waits for.
         talk: what this agent has in common with those before it in the call.
+        is_transfer_warm: whoever takes the caller over hears a summary first, where the carrier can do that.
         colleagues: names of the agents it may hand the caller to.
         create_task: starts machines, a task group's ``create_task`` for instance.
         on_transition: told of each move as it happens.
@@ -88,6 +89,7 @@ class AgentSession:
         tools: Sequence[dict[str, Any]],
         tasks: Mapping[str, Task],
         transfer_target: str | None = None,
+        is_transfer_warm: bool = False,
         colleagues: Collection[str] = (),
         patience_s: float = DEFAULT_TASK_PATIENCE_S,
         limits: Limits | None = None,
@@ -107,6 +109,7 @@ class AgentSession:
         self._control = control
         self._tasks = tasks
         self._transfer_target = transfer_target
+        self._is_transfer_warm = is_transfer_warm
         self._colleagues = colleagues
         self._comeback: Comeback | None = None
         self._has_recorder = recorder is not None
@@ -188,6 +191,16 @@ class AgentSession:
         """A running task asks for what must not be written down, or the caller is to say their code."""
         is_code_asked = self._comeback is not None and self._comeback.needs_code
         return self._runs.is_redacting or (is_code_asked and not self._runs.current_state)
+
+    @property
+    def needs_call(self) -> bool:
+        """What was asked last is answered in a call, not by text message."""
+        return self._runs.needs_call
+
+    @property
+    def open_question(self) -> Report | None:
+        """What was asked last and has no answer yet, as its task reported it."""
+        return self._runs.open_question
 
     @property
     def is_at_work(self) -> bool:
@@ -282,9 +295,13 @@ class AgentSession:
         self.context.update_context(user_utterance=digits)
         return self._runs.press(digits)
 
-    def signal(self, event: Event, text: str = "") -> None:
-        """Tell those running tasks whose states answer to it of an event of the line; keys go to `dtmf`."""
-        self._runs.signal(event, text)
+    def signal(self, event: Event, text: str = "") -> bool:
+        """Tell those running tasks whose states answer to it of an event of the line; keys go to `dtmf`.
+
+        Returns:
+            one of them at least took it.
+        """
+        return self._runs.signal(event, text)
 
     def note_activity(self) -> None:
         """Somebody is heard: silences of running tasks begin anew."""
@@ -354,7 +371,9 @@ class AgentSession:
         if name == TRANSFER_CALL and self._transfer_target is not None:
             if (report := await self._runs.want_person()) is not None:
                 return report
-            self._control.transfer(self._transfer_target, reason or "asked for")
+            self._control.transfer(
+                self._transfer_target, reason or "asked for", is_warm=self._is_transfer_warm
+            )
             return task_report("done", TRANSFER_CALL, SAY_TRANSFER)
         if name == HAND_OVER:
             if not self._control.hand_over(arguments["to"], reason or "asked for"):

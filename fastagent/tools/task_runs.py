@@ -18,7 +18,7 @@ from fastagent.afsm.guards import words_in
 from fastagent.afsm.run.clock import Clock
 from fastagent.afsm.run.machine import Limits, Machine, Outcome
 from fastagent.afsm.run.proposal import Reasoner
-from fastagent.afsm.spec import Event, StateSpec
+from fastagent.afsm.spec import Confirmation, Event, StateSpec
 from fastagent.afsm.state import CallControl
 from fastagent.afsm.voice import VoicePolicy
 from fastagent.context import ConversationContext
@@ -159,6 +159,24 @@ class TaskRuns:
     def is_redacting(self) -> bool:
         """One of them asks for what must not be written down."""
         return any(_is_redacting(run.task.graph, run.spec) for run in self._runs.values())
+
+    @property
+    def needs_call(self) -> bool:
+        """What was asked last is not for text messages: it must not be written down, or the state says so."""
+        run = self._asked_last
+        return run is not None and _needs_call(run.task.graph, run.spec)
+
+    @property
+    def open_question(self) -> Report | None:
+        """What was asked last and has no answer yet."""
+        run = self._asked_last
+        if run is None or run.machine.question is None:
+            return None
+        return task_report("needs_input", run.task.name, run.machine.question)
+
+    @property
+    def _asked_last(self) -> _Run | None:
+        return max(self._runs.values(), key=lambda run: run.question_number, default=None)
 
     @property
     def allowed_functions(self) -> frozenset[str] | None:
@@ -307,11 +325,17 @@ class TaskRuns:
             # Behind the run's first step, which reads what it was begun with.
             asyncio.get_running_loop().call_soon(run.machine.hear, heard)
 
-    def signal(self, event: Event, text: str = "") -> None:
-        """Tell those whose states answer to it of an event of the line; keys go to `press`."""
+    def signal(self, event: Event, text: str = "") -> bool:
+        """Tell those whose states answer to it of an event of the line; keys go to `press`.
+
+        Returns:
+            one of them at least took it.
+        """
+        is_taken = False
         for run in self._runs.values():
             if run.machine.handles(event):
-                run.machine.signal(event, text)
+                is_taken |= run.machine.signal(event, text)
+        return is_taken
 
     async def want_person(self) -> Report | None:
         """Let a task see to the caller's wish for a person; None when none does, or not in time."""
@@ -337,9 +361,8 @@ class TaskRuns:
     @property
     def current_state(self) -> str:
         """Where the run stands that asked last; empty when none runs."""
-        if not self._runs:
-            return ""
-        return max(self._runs.values(), key=lambda run: run.question_number).machine.state
+        run = self._asked_last
+        return "" if run is None else run.machine.state
 
     async def close(self, reason: str, *, timeout_s: float, is_hang_up: bool = True) -> None:
         """Cancel what runs and wait until it has ended, at most ``timeout_s``. Safe to call again."""
@@ -485,6 +508,13 @@ def _is_redacting(graph: Graph, spec: StateSpec) -> bool:
     if spec.voice is not None and spec.voice.redaction != "none":
         return True
     return any(graph.is_redacted(slot.name) for slot in spec.slots)
+
+
+def _needs_call(graph: Graph, spec: StateSpec) -> bool:
+    if spec.voice is not None and spec.voice.is_call_only:
+        return True
+    takes_key = any(slot.confirmation is Confirmation.KEYPAD for slot in spec.slots)
+    return takes_key or _is_redacting(graph, spec)
 
 
 def _is_text(value: object) -> bool:

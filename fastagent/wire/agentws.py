@@ -122,6 +122,7 @@ class AgentCodec:
     cuts_reliably: bool = True
     close_may_cut: bool = False
     can_resume: bool = True
+    sends_digits: bool = False
     # ``session_ended`` does.
     closing_hangs_up: bool = False
 

@@ -144,6 +144,7 @@ class AudioCodesCodec:
     # It is "end of input" to the vendor's own samples and "be silent" to others' experience.
     close_may_cut: bool = True
     can_resume: bool = True
+    sends_digits: bool = True
     closing_hangs_up: bool = False
     # The end is the carrier's word, and the socket theirs to close.
     may_close: bool = False

@@ -16,6 +16,8 @@ __all__ = [
     "AbortPlayback",
     "AcceptSession",
     "CallMetadata",
+    "Callee",
+    "CalleeDetected",
     "CallerAudio",
     "CallerStreamStarted",
     "CallerStreamStopped",
@@ -31,6 +33,7 @@ __all__ = [
     "EndReason",
     "ExpectMoreOutput",
     "FailSession",
+    "HandedOver",
     "HangUp",
     "IgnoredMessage",
     "MediaOffer",
@@ -100,6 +103,8 @@ class SessionOffered:
     bot_name: str = ""
     parameters: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """What else came with the offer, under the carrier's own names."""
+    is_return: bool = False
+    """It is no new call: a caller whom nobody took over is back on another socket."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,11 +173,37 @@ class PlaybackFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """The socket ended as the caller is being handed on. What becomes of it is told by `TransferStatus`; a
+    caller whom nobody takes over comes back on another socket."""
+
+
+@dataclass(frozen=True, slots=True)
 class TransferStatus:
     """How a transfer goes on."""
 
     answered: bool
     code: str = ""
+    """The carrier's own word for it."""
+
+
+class Callee(Enum):
+    """Who, or what, took a call that we made."""
+
+    HUMAN = "human"
+    MACHINE = "machine"
+    """An answering machine or a mailbox."""
+    FAX = "fax"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class CalleeDetected:
+    """The carrier found out who took a call that we made."""
+
+    callee: Callee
+    code: str = ""
+    """The carrier's own word for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,7 +248,9 @@ CarrierEvent = (
     | NoUserInput
     | PlaybackFinished
     | PlaybackFailed
+    | HandedOver
     | TransferStatus
+    | CalleeDetected
     | CallerText
     | CallerAudio
     | CarrierNotice
@@ -339,6 +372,8 @@ class TransferCall:
     sip_headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     summary: str = field(default="", repr=False)
     """Where the call stands, for whoever takes it over."""
+    is_warm: bool = False
+    """Whoever answers is to hear the summary before the caller."""
     wants_status: bool = False
 
 
@@ -444,6 +479,8 @@ class CarrierCodec(Protocol):
     """`ClosePlayback` may silence audio that was not heard yet (so it must wait until all was)."""
     can_resume: bool
     """After a lost socket the call may come back on another."""
+    sends_digits: bool
+    """There is a word for `SendDtmf`; without one, digits are tones in the audio."""
     closing_hangs_up: bool
     """`HangUp` has no message of its own: closing the socket ends the call."""
 

@@ -13,7 +13,8 @@ reliably, and makes Twilio send back the marks that were in it, just as if they 
 name holds the generation of the buffer, which every ``clear`` ends: a mark of an older one proves nothing.
 
 There is no message to end a call: closing the socket does, as far as our TwiML lets nothing follow the
-stream. Nor is there a way back for a lost socket.
+stream. Nor is there a way back for a lost socket; only a caller whom nobody took over comes back, on a stream
+of their own that our TwiML asks for.
 """
 
 import re
@@ -28,6 +29,8 @@ from fastagent.wire.envelope import AudioTemplate, MediaEnvelope
 from fastagent.wire.events import (
     AbortPlayback,
     AcceptSession,
+    Callee,
+    CalleeDetected,
     CallMetadata,
     CarrierCommand,
     CarrierEvent,
@@ -48,13 +51,17 @@ from fastagent.wire.events import (
     TellTranscript,
     TellTransition,
     TransferCall,
+    TransferStatus,
 )
 from fastagent.wire.json_message import Json, dump_json, parse_object
 
 __all__ = [
+    "ANSWERED_BY_PARAMETER",
+    "ANSWERERS",
     "BOT_PARAMETER",
     "CALLER_MEDIA",
     "CALLER_PARAMETER",
+    "RETURNED_PARAMETER",
     "TICKET_PARAMETER",
     "TWILIO_MEDIA",
     "IgnoredCause",
@@ -69,10 +76,24 @@ TWILIO_MEDIA = MediaOffer("audio/x-mulaw", MULAW_8K)
 CALLER_MEDIA = MediaEnvelope(("event",), ("media",), ("media", "payload"), sequence=("media", "chunk"))
 """How the native scanner recognises caller audio. ``chunk`` counts media messages, ``sequenceNumber`` all."""
 
+ANSWERED_BY_PARAMETER = "answeredBy"
+"""The ``<Parameter>`` of our TwiML that says what Twilio found out about who took a call that we made."""
+ANSWERERS = {
+    "human": Callee.HUMAN,
+    "machine_start": Callee.MACHINE,
+    "machine_end_beep": Callee.MACHINE,
+    "machine_end_silence": Callee.MACHINE,
+    "machine_end_other": Callee.MACHINE,
+    "fax": Callee.FAX,
+    "unknown": Callee.UNKNOWN,
+}
+"""Twilio's ``AnsweredBy``, https://www.twilio.com/docs/voice/answering-machine-detection."""
 BOT_PARAMETER = "bot"
 """The ``<Parameter>`` of our TwiML that names who answers."""
 CALLER_PARAMETER = "caller"
 """The one that says who calls: ``start`` does not."""
+RETURNED_PARAMETER = "returned"
+"""The one that says why a transfer failed, of a call whose caller is back: the ``DialCallStatus``."""
 TICKET_PARAMETER = "ticket"
 """The one that shows that the stream was asked for by us."""
 
@@ -126,6 +147,7 @@ class TwilioCodec:
     # A mark silences nothing.
     close_may_cut: bool = False
     can_resume: bool = False
+    sends_digits: bool = False
     closing_hangs_up: bool = True
 
     __slots__ = (
@@ -216,8 +238,13 @@ class TwilioCodec:
             caller=parameters.get(CALLER_PARAMETER, ""),
             bot_name=parameters.get(BOT_PARAMETER, ""),
             parameters=told | ticket,
+            is_return=bool(returned := parameters.get(RETURNED_PARAMETER, "")),
         )
-        return [offer, CallMetadata(told)]
+        back: list[CarrierEvent] = [TransferStatus(answered=False, code=returned)] if returned else []
+        answered_by = parameters.get(ANSWERED_BY_PARAMETER, "")
+        if answered_by in ANSWERERS:
+            back.append(CalleeDetected(ANSWERERS[answered_by], answered_by))
+        return [offer, CallMetadata(told), *back]
 
     def _is_repeated(self, message: Json) -> bool:
         """Whether a message of this number came before; one without a usable number is taken as new."""

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "fa_g711.h"
+#include "fa_stages.h"
 
 enum { BLOCK = 480 }; /* samples handled at a time: bounds the stack, means nothing to the result */
 
@@ -73,11 +74,13 @@ static size_t convert_samples(fa_converter *c, const uint8_t *bytes, size_t samp
             fa_ulaw_decode(bytes, n, linear);
         else
             fa_alaw_decode(bytes, n, linear);
+        fa_stages_lap(FA_STAGE_DECODE);
         bytes += n * sample_size(c->in_encoding);
         samples -= n;
         if (c->resamples) {
             n = fa_resampler_process(&c->resampler, linear, n, resampled);
             pcm = resampled;
+            fa_stages_lap(FA_STAGE_RESAMPLE);
         }
         if (c->out_encoding == FA_PCM16) {
             memcpy(out, pcm, n * 2);
@@ -86,6 +89,7 @@ static size_t convert_samples(fa_converter *c, const uint8_t *bytes, size_t samp
             (c->out_encoding == FA_ULAW ? fa_ulaw_encode : fa_alaw_encode)(pcm, n, out);
             out += n;
         }
+        fa_stages_lap(FA_STAGE_ENCODE);
     }
     return (size_t)(out - start);
 }

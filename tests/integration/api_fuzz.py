@@ -11,6 +11,7 @@ import sys
 import tempfile
 from collections import Counter, defaultdict
 from pathlib import Path
+from typing import Any
 
 from fastagent.server.rest.openapi import document
 from fastagent.server.rest.routes import OPERATIONS
@@ -19,6 +20,14 @@ from tests.integration.api_house import TOKEN, open_house
 ROOT = Path(__file__).parents[2]
 HOOKS = "tests.integration.api_fuzz_hooks"
 CARRIER_TOKEN = "a-token-for-the-carrier"
+DIALS_NOBODY: dict[str, Any] = {
+    "twilio_auth_tokens": ("0" * 32,),
+    "twilio_account_sid": "AC1",
+    "twilio_sms_from": "+15550100002",
+    "public_url": "https://bridge.example.com",
+    "dial_allow": ("+999999999",),
+}
+"""There is a way to have calls made, and no number that may be called."""
 CONFIG = """\
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", "401", "403", "404", "409"]
@@ -35,6 +44,11 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "409", "422"]
 include-operation-id = "start_playback"
 checks.positive_data_acceptance.expected-statuses = ["202", "400", "404", "409", "415"]
 
+# A number may fit and not be on the list.
+[[operations]]
+include-operation-id = "start_call"
+checks.positive_data_acceptance.expected-statuses = ["400", "403", "404"]
+
 # A text may fit and be no cursor that a page gave.
 [[operations]]
 include-operation-id = "list_sessions"
@@ -47,7 +61,7 @@ def fuzz(examples: int, *, seed: int, folder: Path, phases: str, include: tuple[
     (folder / "openapi.json").write_text(json.dumps(document(OPERATIONS)))
     (folder / "schemathesis.toml").write_text(CONFIG)
     tokens = {"audiocodes_tokens": (CARRIER_TOKEN,), "admin_tokens": (TOKEN,)}
-    with open_house(folder, **tokens, auth_failures_max=10_000_000) as house:
+    with open_house(folder, **tokens, **DIALS_NOBODY, auth_failures_max=10_000_000) as house:
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--config-file", str(folder / "schemathesis.toml")),
             *(

@@ -122,10 +122,13 @@ class Process:
             return await self.process.wait()
 
 
-async def status(port: int, path: str = "/health", *, host: str = "127.0.0.1") -> tuple[int, str]:
+async def status(
+    port: int, path: str = "/health", *, host: str = "127.0.0.1", token: str = ""
+) -> tuple[int, str]:
     """One HTTP request over a connection of its own."""
     reader, writer = await asyncio.open_connection(host, port)
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+    proof = f"Authorization: Bearer {token}\r\n" if token else ""
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\n{proof}Connection: close\r\n\r\n".encode())
     answer = (await reader.read()).decode()
     writer.close()
     head, _, body = answer.partition("\r\n\r\n")

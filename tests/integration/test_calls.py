@@ -463,7 +463,7 @@ class Pin(AFSMState):
         if not input_text.isdigit():
             return {"response": "Which number?", "next_state": "pin", "confidence": 1.0}
         context.slots["number"] = input_text
-        self.call.send_dtmf(input_text)
+        self.call.send_digits(input_text)
         self.call.send_metadata({"digits": len(input_text)})
         return {"response": "", "next_state": "sent", "confidence": 1.0}
 

@@ -1,6 +1,10 @@
 """`AgentClient` against the real server: typed events, all ways to speak, lost connections, deadlines."""
 
 import asyncio
+import base64
+import contextlib
+import hashlib
+import re
 import socket
 from collections.abc import Callable
 from typing import Any
@@ -218,6 +222,43 @@ def test_nobody_there_and_a_server_that_says_nothing_are_errors_in_time() -> Non
             async with AgentClient(f"ws://127.0.0.1:{port}/agent/ws", timeout_s=2.0):
                 pass
         assert caught.value.retryable
+
+    asyncio.run(main())
+
+
+def test_upgrade_that_comes_after_its_client_gave_up_leaves_no_open_socket() -> None:
+    async def main() -> None:
+        heads: asyncio.Queue[str] = asyncio.Queue()
+        is_given_up, ended = asyncio.Event(), asyncio.Event()
+
+        async def accept_late(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+            heads.put_nowait(head)
+            await is_given_up.wait()
+            key = re.search(r"(?i)sec-websocket-key: (\S+)", head)
+            assert key is not None
+            digest = hashlib.sha1(f"{key[1]}258EAFA5-E914-47DA-95CA-C5AB0DC85B11".encode()).digest()
+            writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"Sec-WebSocket-Accept: " + base64.b64encode(digest) + b"\r\n\r\n"
+            )
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+            ended.set()
+            writer.close()
+
+        server = await asyncio.start_server(accept_late, "127.0.0.1", 0)
+        async with server:
+            port = server.sockets[0].getsockname()[1]
+            client = AgentClient(f"ws://127.0.0.1:{port}/agent/ws")
+            connecting = asyncio.create_task(client.__aenter__())
+            await heads.get()
+            connecting.cancel()
+            await asyncio.gather(connecting, return_exceptions=True)
+            await client.close()
+            is_given_up.set()
+            async with asyncio.timeout(5):
+                await ended.wait()
 
     asyncio.run(main())
 

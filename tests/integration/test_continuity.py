@@ -69,11 +69,13 @@ class House:
         async with run_server(agent, Settings(**values)) as server:
             yield server
 
-    async def call(self, server: RunningServer, **options: Any) -> tuple[AudioCodesPhone, Talk]:
+    async def call(
+        self, server: RunningServer, *, token: str | None = None, **options: Any
+    ) -> tuple[AudioCodesPhone, Talk]:
         number = len(self.model.sessions)
         phone = AudioCodesPhone(LineOptions(formats=("raw/mulaw",), **options))
         self.phones.append(phone)
-        await phone.connect(server.audiocodes_url)
+        await phone.connect(server.audiocodes_url, token)
         await phone.initiate()
         return phone, Talk(await self.model.session(number))
 

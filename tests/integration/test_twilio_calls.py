@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,8 @@ from fastagent import FastAgent
 from fastagent._native import g711
 from fastagent.audio.formats import MULAW_8K
 from fastagent.errors import LegConnectError
+from fastagent.server.process import run_server
+from fastagent.settings import Settings
 from fastagent.testing.realtime_model import ModelSession
 from fastagent.testing.twilio_phone import Faults, TwilioLine, TwilioPhone
 from fastagent.testing.twilio_requests import post_form, sign
@@ -19,6 +22,7 @@ from tests.integration.scene import (
     TWILIO,
     TWILIO_ACCOUNT,
     TWILIO_TOKEN,
+    UNLIMITED,
     Scenario,
     Scene,
     chirp,
@@ -248,8 +252,8 @@ def test_a_transfer_is_dialled_after_the_stream() -> None:
         session.speak(session.tone(300), is_last=False)
         session.call_function("transfer_call", {"reason": "asked"})
         await phone.wait_ended()
-        assert [verb.tag for verb in phone.verbs] == ["Connect", "Redirect", "Dial"]
-        number = phone.verbs[-1].find("Number")
+        assert [verb.tag for verb in phone.verbs] == ["Connect", "Redirect", "Dial", "Hangup"]
+        number = phone.verbs[2].find("Number")
         assert number is not None
         assert number.text == "+15550100099"
         assert phone.line.unheard_at_hangup_s == 0
@@ -434,6 +438,23 @@ def test_a_stream_without_its_own_ticket_is_closed(changes: dict[str, str], caus
         assert scene.model.sessions == []
 
     run(scenario)
+
+
+def test_a_ticket_taken_at_another_machine_of_the_store_is_used_up(tmp_path: Path) -> None:
+    store = {"store_path": str(tmp_path / "sessions.db")}
+
+    async def scenario(scene: Scene) -> None:
+        phone, _ = await scene.twilio_call()
+        values = {**TWILIO, **UNLIMITED, **store, "port": 0, "realtime_url": scene.model.url}
+        async with run_server(FastAgent("bot"), Settings(**values, drain_timeout_s=0.5)) as server:
+            other = scene.twilio_phone(call_sid=phone.line.call_sid)
+            other.stream_url = phone.stream_url
+            other._base, other._auth_token = f"http://{server.host}:{server.port}", TWILIO_TOKEN
+            await begun(other, dict(phone.parameters))
+            assert server.service.counters["twilio_refused_stream_ticket_replayed"] == 1
+        assert phone.is_connected
+
+    run(scenario, **store)
 
 
 def test_a_ticket_is_no_good_for_another_call_and_not_twice() -> None:

@@ -3,11 +3,12 @@
 import argparse
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
-from fastagent import FastAgent
+from fastagent import AFSMState, FastAgent
+from fastagent.afsm import Event
 from fastagent.cli import dial
 from fastagent.errors import ConfigurationError
 from fastagent.server.process import RunningServer, run_server
@@ -15,7 +16,9 @@ from fastagent.settings import Settings
 from fastagent.testing.realtime_model import RealtimeModel
 from fastagent.testing.twilio_phone import TwilioOptions, TwilioPhone
 from fastagent.testing.twilio_rest import TwilioRest
-from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_ACCOUNT, TWILIO_TOKEN
+from tests.integration.scene import PUBLIC_URL, TWILIO, TWILIO_ACCOUNT, TWILIO_TOKEN, Scene
+from tests.integration.scene import run as run_scene
+from tests.integration.test_state_calls import Talk, say_nothing
 
 CALLED, OURS = "+15550100001", "+15550100002"
 ADMIN, AGENT = "a token of the house's admin", "a token of an application"
@@ -62,6 +65,8 @@ def test_who_is_called_talks_to_the_agent_that_was_named() -> None:
         [asked] = rest.requests
         assert asked.get("MachineDetection") == "Enable"
         assert asked.get("StatusCallback") == PUBLIC_URL + "/twilio/status"
+        assert asked.get("AsyncAmd") == "true", "who answers is not kept waiting"
+        assert asked.get("AsyncAmdStatusCallback") == PUBLIC_URL + "/twilio/machine"
         fields = {"Direction": "outbound-api", "From": OURS, "To": CALLED, "AnsweredBy": "machine_start"}
         phone = TwilioPhone(TwilioOptions(fields=fields), call_sid=sid, public_url=PUBLIC_URL)
         target = asked.get("Url").removeprefix(PUBLIC_URL)
@@ -76,6 +81,69 @@ def test_who_is_called_talks_to_the_agent_that_was_named() -> None:
         await phone.hang_up()
 
     run(scenario)
+
+
+class Greeter(AFSMState):
+    """Hangs up on machines."""
+
+    name = "greet"
+    allowed_transitions = ("bye",)
+    handles: ClassVar = {Event.ANSWERED_BY: "bye"}
+
+    async def process(self, input_text, context):
+        return {"response": "Who is there?", "next_state": "greet", "confidence": 1.0}
+
+
+class Bye(AFSMState):
+    name = "bye"
+
+    async def process(self, input_text, context):
+        assert context.facts["answered_by"] == input_text
+        if input_text != "human":
+            self.call.hang_up("no person")
+        return {"response": f"You are a {input_text}.", "next_state": "bye", "confidence": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("agent", "answered_by", "note", "is_left"),
+    [
+        (FastAgent("bot"), "machine_end_beep", "An answering machine took the call, not a person.", False),
+        (FastAgent("bot", voicemail="Call us."), "machine_end_beep", 'nothing after it: "Call us."', True),
+        (FastAgent("bot", voicemail=""), "fax", "", True),
+        (
+            FastAgent("bot", [Greeter(), Bye()], "greet", task_name="greet"),
+            "human",
+            "You are a human.",
+            False,
+        ),
+        (FastAgent("bot", [Greeter(), Bye()], "greet", task_name="greet"), "fax", "You are a fax.", True),
+    ],
+)
+def test_the_agent_learns_who_took_the_call_while_it_talks(
+    agent: FastAgent, answered_by: str, note: str, is_left: bool
+) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.model.on_response = say_nothing
+        phone, session = await scene.twilio_call(fields={"Direction": "outbound-api"})
+        talk = Talk(session)
+        if agent.tasks:
+            assert (await talk.call("greet"))["say"] == "Who is there?"
+        answer = await phone.callback("/twilio/machine", {"AnsweredBy": answered_by})
+        assert answer.status == 204
+        assert scene.server.service.counters[f"twilio_answered_by_{answered_by}"] == 1
+        if note:
+            await session.wait_until(
+                lambda one: note in str(one.sent("conversation.item.create")), "the note"
+            )
+        if is_left:
+            await phone.wait_ended()
+            assert (await scene.summary()).outcome == "bot"
+        else:
+            await phone.hang_up()
+            counters = (await scene.summary()).counters
+            assert counters[f"answered_by_{'human' if answered_by == 'human' else 'machine'}"] == 1
+
+    run_scene(scenario, agent=agent, **TWILIO)
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ LIMITS = BridgeLimits(
     hang_up_timeout_s=5.0,
     transfer_timeout_s=20.0,
     resume_grace_s=30.0,
+    hold_limit_s=20.0,
     max_call_s=150.0,
     model_session_limit_s=60.0,
 )
@@ -165,6 +166,8 @@ class StrictModel:
                 item.is_deleted = True
             case model.CreateItem(item=new):
                 self._add(new)
+            case model.ClearInput():
+                pass
             case _:
                 raise AssertionError(f"unexpected {command}")
 
@@ -626,6 +629,9 @@ SHORT_WAITS_S = st.sampled_from([1 / 64, 1 / 8, 0.375, 1.0])
 PIECES_MS = st.sampled_from([20, 60, 100, 400, 1000])
 
 
+WISHES = ("announce", "announce", "announce", "hold", "hold over", "transfer", "hang up")
+
+
 class AnyCall(RuleBasedStateMachine):
     """Events of model, carrier, agent and time in any order."""
 
@@ -801,7 +807,7 @@ class AnyCall(RuleBasedStateMachine):
     def a_function_returns(self, should_respond: bool) -> None:
         self.world.return_function(min(self.world.functions), should_respond=should_respond)
 
-    @rule(wish=st.sampled_from(["announce", "announce", "announce", "transfer", "hang up"]))
+    @rule(wish=st.sampled_from(WISHES))
     def agent_wishes(self, wish: str) -> None:
         brain, now = self.world.brain, self.world.now
         is_over = brain.phase is Phase.ENDED
@@ -809,6 +815,10 @@ class AnyCall(RuleBasedStateMachine):
             commands = brain.announce("News.", now)
         elif wish == "transfer":
             commands = brain.transfer(carrier.TransferCall("tel:+15550100099"), now)
+        elif wish == "hold":
+            commands = brain.hold(None, now)
+        elif wish == "hold over":
+            commands = brain.end_hold(now)
         else:
             commands = brain.hang_up("bye", now)
         self.world.do(commands, is_over=is_over)

@@ -20,7 +20,8 @@ __all__ = ["Passage", "Reason"]
 
 Reason = Literal[
     "start", "answer", "continue", "silence", "deadline", "dtmf", "hang_up", "transfer", "tool_failed",
-    "barge_in", "resume", "no_match", "digression", "return", "supervisor", "correction",
+    "transfer_failed", "answered_by", "barge_in", "resume", "no_match", "digression", "return", "supervisor",
+    "correction",
 ]  # fmt: skip
 """What led to a move."""
 
@@ -150,6 +151,8 @@ _REASONS: dict[Event, Reason] = {
     Event.DTMF: "dtmf",
     Event.HANG_UP: "hang_up",
     Event.TRANSFER: "transfer",
+    Event.TRANSFER_FAILED: "transfer_failed",
+    Event.ANSWERED_BY: "answered_by",
     Event.TOOL_FAILED: "tool_failed",
     Event.BARGE_IN: "barge_in",
     Event.RESUME: "resume",

@@ -141,6 +141,11 @@ class AgentDirectory:
         """The agent whose id is the bot's name at the carrier, else the default one."""
         return self._answering.get(offer.bot_name) or self._answering[self._default_id]
 
+    def find(self, agent_id: str) -> FastAgent | None:
+        """The agent of this id that answers, or that a call of one that answers may be handed over to."""
+        house = (one for agent in self._answering.values() for one in agent.house)
+        return self._answering.get(agent_id) or next((one for one in house if one.agent_id == agent_id), None)
+
     def use(self, agents: Sequence[FastAgent]) -> None:
         """Have these be the agents in code from now on; what was posted over one of them goes on answering.
 

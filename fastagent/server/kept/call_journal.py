@@ -55,7 +55,7 @@ class CallJournal:
         redacted: names of slots whose values are not kept.
         open_file: opens the file; None keeps the journal in memory.
         on_claim: told what to tell the model of a claim that is not so.
-        carried: effects that another process kept of this call; a file that has entries of it knows better.
+        carried: effects that another process kept of this call; a file takes in what it does not know.
     """
 
     def __init__(
@@ -86,7 +86,8 @@ class CallJournal:
         self._is_closed = False
         if open_file is None:
             journal = self._in_memory()
-            self._carry(journal)
+            for kind, data in self._carried:
+                journal.record(kind, data)
             self._begin(journal, self._effects_in(journal))
         else:
             self._start(self._open(open_file))
@@ -115,9 +116,10 @@ class CallJournal:
         try:
             journal = file = await self._file(open_file)
             resumed_entries = file.resumed_entries
-            if not resumed_entries:
-                self._carry(journal)
             # Reading a long journal takes a while, and nobody else has it yet.
+            missing = await asyncio.to_thread(_missing, self._carried, journal)
+            for kind, data in missing:
+                journal.record(kind, data)
             effects = await asyncio.to_thread(self._effects_in, journal)
         except Exception as error:
             # A corrupt journal, or one in use; the call goes on, and does nothing that it could do twice.
@@ -140,10 +142,6 @@ class CallJournal:
                 if time.monotonic() >= until:
                     raise
             await asyncio.sleep(IN_USE_PAUSE_S)
-
-    def _carry(self, journal: MemoryJournal) -> None:
-        for kind, data in self._carried:
-            journal.record(kind, data)
 
     def _effects_in(self, journal: MemoryJournal) -> Effects:
         return Effects(journal, self._call_id, functions=self._functions)
@@ -220,9 +218,9 @@ class CallJournal:
                 "and never say that something is done before a tool has reported it."
             )
 
-    def resumed(self) -> None:
-        """The line is back after a loss."""
-        self.record("resumed", {})
+    def resumed(self, channel: str = "") -> None:
+        """The line is back after a loss, or the talk goes on by another ``channel`` than the line."""
+        self.record("resumed", {"channel": channel} if channel else {})
         if self._effects is not None:
             self._start(self._reconcile(self._effects))
 
@@ -277,6 +275,24 @@ class CallJournal:
             if not is_kept:
                 self.counters["journals_not_durable"] += 1
                 logger.warning("call %s: its journal is not whole on the disk", self._call_id)
+
+
+def _missing(carried: Sequence[CarriedEntry], journal: MemoryJournal) -> list[CarriedEntry]:
+    """What another process kept and this journal does not know; in a crash it may know more."""
+    known = Counter(_name_of(entry.kind, entry.data) for entry in journal.entries()) if carried else Counter()
+    missing = []
+    for kind, data in carried:
+        name = _name_of(kind, data)
+        if known[name]:
+            known[name] -= 1
+        else:
+            missing.append((kind, data))
+    return missing
+
+
+def _name_of(kind: str, data: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What tells an entry about an effect from others, whoever's key redacted its values."""
+    return kind, str(data.get("key", "")), str(data.get("attempt", data.get("status", "")))
 
 
 class KeptTaskRun(RunRecorder):

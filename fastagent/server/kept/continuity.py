@@ -37,6 +37,7 @@ from fastagent.errors import (
 from fastagent.server.doors.limits import number_digits
 from fastagent.server.kept.opt_outs import OptOuts
 from fastagent.sessions import SessionKeeper, SessionRecord, TranscriptLine
+from fastagent.sessions.lease import new_holder
 from fastagent.sessions.record import SESSION_ID
 from fastagent.settings import Settings
 from fastagent.stats import Counters
@@ -60,6 +61,9 @@ LOOKED_AT_S = 0.5
 TAKE_OVER_TIMEOUT_S = 8.0
 """For the lease of a process that died to run out, while a carrier waits."""
 TAKE_OVER_PAUSE_S = 0.25
+TEXT_WAIT_S = 8.0
+"""For a text message that is worked on: in this process for a call that wants its session, and the other way
+round."""
 RECLAIM_INTERVAL_S = 15.0
 RECLAIM_PAGE = 100
 PURGE_INTERVAL_S = 600.0
@@ -107,6 +111,9 @@ class Continuity:
         self._sms = sms
         self._wrong_codes: dict[str, int] = {}
         self._proved: dict[tuple[str, str], None] = {}
+        self._texting: dict[str, asyncio.Event] = {}
+        """Sessions for which a text message is worked on here, and who waits for its end."""
+        self._taking: set[str] = set()
         self.opt_outs = OptOuts(keeper.store, self.caller_key)
         """Numbers that get no messages."""
         self.start = start
@@ -149,18 +156,17 @@ class Continuity:
         """Who goes on in this call has to say a code first."""
         return self.settings.resume_proof == "code" and (owner, call_id) not in self._proved
 
-    async def interrupted_agent(self, number: str) -> str:
-        """The agent with whom this number was cut off; empty when it was not, or not of late.
+    async def find_interrupted(self, number: str) -> SessionRecord | None:
+        """The newest call of this number that was cut off of late, without its snapshot; None: there is none.
 
         Raises:
             SessionError: the store cannot say.
         """
         key = self.caller_key(number)
         if not key or not self.offers_comebacks:
-            return ""
+            return None
         since = time.time() - self.settings.interrupted_fresh_s
-        found = await self.keeper.store.find_interrupted(key, since_unix_s=since)
-        return "" if found is None else found.agent_id
+        return await self.keeper.store.find_interrupted(key, since_unix_s=since)
 
     async def is_first(self, name: str, ttl_s: float) -> bool:
         """Nobody has asked for this name before, in any process of the store.
@@ -169,7 +175,8 @@ class Continuity:
             SessionError: the store cannot say.
         """
         try:
-            await self.keeper.store.acquire(name, self.keeper.holder, ttl_s)
+            # Not as this process: a holder may acquire what it holds.
+            await self.keeper.store.acquire(name, new_holder(), ttl_s)
         except SessionConflictError:
             return False
         return True
@@ -198,7 +205,7 @@ class Continuity:
             self.start(self._send(self._sms, session_id, number))
 
     async def _send(self, sms: SmsChannel, session_id: str, number: str) -> None:
-        text = self.settings.sms_text.replace("{code}", self.code(session_id))
+        text = self.settings.interruption_text.replace("{code}", self.code(session_id))
         try:
             async with asyncio.timeout(SMS_TIMEOUT_S):
                 if await self.opt_outs.holds(number):
@@ -211,17 +218,76 @@ class Continuity:
         else:
             self.counters.note("sms_sent")
 
-    async def take(self, session_id: str) -> "TakenSession":
+    async def take_for_text(self, session_id: str) -> "TakenSession":
+        """Own a session while a text message is worked on, until `leave`; a call that wants it here waits.
+
+        Raises:
+            SessionError: it is not to be had, or no text message can be for it: it is over, or in a call.
+        """
+        if session_id in self._texting:
+            raise SessionConflictError(session_id, "another text message has it")
+        self._texting[session_id] = asyncio.Event()
+        try:
+            return await self._take_for_text(session_id)
+        except BaseException:
+            self._texting.pop(session_id).set()
+            raise
+
+    async def _take_for_text(self, session_id: str) -> "TakenSession":
+        deadline = time.monotonic() + TEXT_WAIT_S
+        while True:
+            try:
+                # Looked at before it is touched: a call that waits for its line is not to lose its session.
+                async with asyncio.timeout(TAKE_TIMEOUT_S):
+                    stored = await self.keeper.store.load(session_id)
+                if stored.status != "interrupted":
+                    raise SessionNotFoundError(session_id)
+                taken = await self._take(session_id, LOOKED_AT_S)
+                break
+            except SessionConflictError:
+                if time.monotonic() + TAKE_OVER_PAUSE_S >= deadline:
+                    raise
+                await asyncio.sleep(TAKE_OVER_PAUSE_S)
+            except TimeoutError:
+                raise SessionError("the store does not answer") from None
+        if taken.record.status != "interrupted":
+            self.keeper.release(session_id)
+            raise SessionNotFoundError(session_id)
+        return taken
+
+    def leave(self, session_id: str) -> None:
+        """Give up a session that was taken for a text message, once all that was told of it is stored."""
+        self.keeper.release(session_id)
+        if (worked_on := self._texting.pop(session_id, None)) is not None:
+            worked_on.set()
+
+    async def take(self, session_id: str, *, wait_s: float = LOOKED_AT_S) -> "TakenSession":
         """Own a session of an earlier call.
+
+        Args:
+            wait_s: for another process to be done with it, or to be found dead.
 
         Raises:
             SessionError: it is not to be had; it is then nobody's but whose it was.
         """
-        if self.keeper.owns(session_id):
+        if (worked_on := self._texting.get(session_id)) is not None:
+            async with asyncio.timeout(TEXT_WAIT_S):
+                await worked_on.wait()
+        return await self._take(session_id, wait_s)
+
+    async def _take(self, session_id: str, wait_s: float) -> "TakenSession":
+        if self.keeper.owns(session_id) or session_id in self._taking:
             # The lease of a call whose line is up would be given to us: it is this process's.
             raise SessionConflictError(session_id, "a call here has it")
-        async with asyncio.timeout(TAKE_TIMEOUT_S):
-            record = await self.keeper.take(session_id, wait_s=LOOKED_AT_S)
+        self._taking.add(session_id)
+        try:
+            return await self._own(session_id, wait_s)
+        finally:
+            self._taking.discard(session_id)
+
+    async def _own(self, session_id: str, wait_s: float) -> "TakenSession":
+        async with asyncio.timeout(TAKE_TIMEOUT_S + wait_s):
+            record = await self.keeper.take(session_id, wait_s=wait_s)
             # A call here may wait for its line, while its caller came in by another one.
             self.on_lost(session_id)
             try:

@@ -23,6 +23,8 @@ logger = logging.getLogger("fastagent.calls")
 LOOK_UP_TIMEOUT_S = 0.3
 """For the store to say whether the caller was cut off; nobody is heard meanwhile."""
 STORE_TIMEOUT_S = 1.5
+GO_ON_WAIT_S = 3.0
+"""For another process to be done with a text message of the session that a call goes on with."""
 FLUSH_TIMEOUT_S = 0.2
 """For the state of a lost call to be stored."""
 CHANGE_DELAY_S = 0.05
@@ -220,7 +222,7 @@ class StoredCall:
                 of.counters.note("comebacks_refused_code")
                 return error_report("the code is wrong", RESUME_TALK, SAY_WRONG_CODE)
         try:
-            taken = await of.take(earlier)
+            taken = await of.take(earlier, wait_s=GO_ON_WAIT_S)
         except (SessionError, TimeoutError) as error:
             of.counters.note("comebacks_refused_store")
             logger.warning("session %s: not taken up: %s", earlier, type(error).__name__)

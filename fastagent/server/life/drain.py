@@ -55,6 +55,8 @@ class Drain:
         late_s: how long a connection that was accepted before may take to become a call.
         connections: how many there are that carry no call.
         is_port_shared: others may have a queue of their own for this port (SO_REUSEPORT).
+        leave_port: gives up whatever else holds the listening sockets: a queue ends with its last holder,
+            and until then the kernel goes on filling it.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class Drain:
         late_s: float,
         connections: Callable[[], int],
         is_port_shared: bool = False,
+        leave_port: Callable[[], None] = lambda: None,
     ) -> None:
         self._switchboard = switchboard
         self._acceptor = acceptor
@@ -75,6 +78,7 @@ class Drain:
         self._late_s = late_s
         self._connections = connections
         self._is_port_shared = is_port_shared
+        self._leave_port = leave_port
         self._deadline = 0.0
         self._late_until = 0.0
         self.phase = DrainPhase.SERVING
@@ -161,5 +165,6 @@ class Drain:
             elif now - quiet_since >= QUIET_S:
                 break
             await asyncio.sleep(QUIET_S / 10)
+        self._leave_port()
         self._acceptor.empty()
         await self._acceptor.close()

@@ -10,7 +10,7 @@ hands messages on for as long as both sockets live. That costs the resumed call 
 import asyncio
 import hashlib
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -21,10 +21,12 @@ from starlette.websockets import WebSocket
 from fastagent.legs.carrier import CarrierSocket
 from fastagent.server.life.siblings import visit
 
-__all__ = ["RESUME_HEADER", "SIBLING_STATE", "Forward", "Visitor", "resume_digest"]
+__all__ = ["CREDENTIALS", "RESUME_HEADER", "SIBLING_STATE", "Forward", "Visitor", "resume_digest"]
 
 RESUME_HEADER = "fastagent-resume"
 """Of an upgrade by a sibling: the digest of the conversation's id. Answered 404 when it is not there."""
+CREDENTIALS = ("authorization", "x-twilio-signature", "x-twilio-webhooks-signature-settings")
+"""Headers by which a request is let in, here and at a sibling."""
 SIBLING_STATE = "is_sibling"
 """In the ASGI state of a connection that a sibling made."""
 CONNECT_TIMEOUT_S = 2.0
@@ -38,7 +40,8 @@ class Visitor:
 
     target: str
     """Path and query of the request."""
-    authorization: str | None = field(repr=False)
+    credentials: Mapping[str, str] = field(repr=False)
+    """The headers by which it was let in."""
     resumes: str = ""
     """It is a sibling: the digest of the conversation's id."""
 
@@ -49,7 +52,7 @@ class Visitor:
         is_sibling = websocket.scope.get("state", {}).get(SIBLING_STATE, False)
         return cls(
             websocket.url.path + (f"?{query}" if query else ""),
-            websocket.headers.get("authorization"),
+            {name: websocket.headers[name] for name in CREDENTIALS if name in websocket.headers},
             websocket.headers.get(RESUME_HEADER, "") if is_sibling else "",
         )
 
@@ -104,9 +107,7 @@ class Forward:
 
     async def open(self, visitor: Visitor, conversation_id: str, paths: list[Path]) -> bool:
         """Find the sibling that has the call; False when none does."""
-        headers = {RESUME_HEADER: resume_digest(conversation_id)}
-        if visitor.authorization is not None:
-            headers["Authorization"] = visitor.authorization
+        headers = {RESUME_HEADER: resume_digest(conversation_id), **visitor.credentials}
         for path in paths:
             try:
                 self._sibling, _ = await picows.ws_connect(

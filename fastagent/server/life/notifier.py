@@ -4,7 +4,7 @@ import asyncio
 import logging
 import socket
 
-from fastagent.settings.manager import ServiceManager
+from fastagent.settings.service_manager import ServiceManager
 
 __all__ = ["Notifier"]
 

@@ -11,38 +11,42 @@ Whoever is called hears the agent once Twilio asks the webhook. Only what `Twili
 from collections.abc import Callable, Collection
 from urllib.parse import urlencode
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import BaseRoute, Route
+from pydantic import ValidationError
+from starlette.responses import Response
+from starlette.routing import BaseRoute
 
 from fastagent.errors import TelephonyError, TelephonyLimitError
-from fastagent.server.doors.auth import Denial, Doorkeeper, Scope
-from fastagent.server.lines.twilio import STATUS_PATH, WEBHOOK_PATH
+from fastagent.server.doors.auth import Doorkeeper, Scope
+from fastagent.server.lines.twilio import MACHINE_PATH, STATUS_PATH, WEBHOOK_PATH
 from fastagent.server.rest.bodies import read_json
-from fastagent.server.rest.problems import Problem, bad_request, denied
+from fastagent.server.rest.models import DialRequest, DialStarted
+from fastagent.server.rest.operations import Answer, Asked, Operation, json_answer, operation_routes
+from fastagent.server.rest.problems import Problem, bad_request
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 from fastagent.telephony.twilio_outbound import TwilioOutbound
 from fastagent.wire.twilio import BOT_PARAMETER
 
-__all__ = ["DIAL_PATH", "DialRequest", "dial_routes"]
+__all__ = ["DIAL", "DIAL_PATH", "dial_routes"]
 
 DIAL_PATH = "/twilio/dial"
 REQUEST_BYTES_MAX = 4096
-DIAL_SCOPES = (Scope.DIAL, Scope.ADMIN)
-NUMBER = r"^\+[1-9]\d{4,14}$"
 
-
-class DialRequest(BaseModel):
-    """Who is to be called, and who talks to them."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    to: str = Field(pattern=NUMBER, repr=False)
-    agent: str = Field(min_length=1, max_length=128)
-    sender: str = Field("", alias="from", pattern=rf"^$|{NUMBER}", repr=False)
-    detect_machines: bool = False
+DIAL = Operation(
+    "POST",
+    DIAL_PATH,
+    "start_call",
+    "Call a number by Twilio, and have an agent talk to who answers",
+    {201: Answer("Twilio has the order; nobody has answered yet.", DialStarted)},
+    (400, 403, 404, 405, 413, 415, 422, 502),
+    description=(
+        "Only where FASTAGENT_DIAL_ALLOW names numbers; elsewhere there is no such path. A number that is "
+        "not on the list, and one beyond the day's limits, is answered 403."
+    ),
+    tag="calls",
+    bodies={"application/json": DialRequest},
+    scopes=(Scope.DIAL, Scope.ADMIN),
+)
 
 
 def dial_routes(
@@ -58,12 +62,9 @@ def dial_routes(
     public_url = settings.public_url.rstrip("/")
     own_number = settings.twilio_sms_from if settings.twilio_sms_from.startswith("+") else ""
 
-    async def dial(request: Request) -> Response:
-        found = doors.check(request, *DIAL_SCOPES)
-        if isinstance(found, Denial):
-            raise denied(found)
+    async def dial(asked: Asked) -> Response:
         try:
-            wanted = DialRequest.model_validate_json(await read_json(request, REQUEST_BYTES_MAX))
+            wanted = DialRequest.model_validate_json(await read_json(asked.request, REQUEST_BYTES_MAX))
         except ValidationError as error:
             # What pydantic says of a value would quote the number.
             names = ", ".join(
@@ -82,6 +83,8 @@ def dial_routes(
                 url=f"{public_url}{WEBHOOK_PATH}?{urlencode({BOT_PARAMETER: wanted.agent})}",
                 status_callback=public_url + STATUS_PATH,
                 detects_machines=wanted.detect_machines,
+                waits_for_beep=wanted.wait_for_beep,
+                machine_callback=public_url + MACHINE_PATH,
             )
         except TelephonyLimitError as error:
             counters.note("dials_refused")
@@ -90,14 +93,6 @@ def dial_routes(
             counters.note("dials_failed")
             raise Problem(502, "carrier-failed", str(error)) from None
         counters.note("dials")
-        return JSONResponse({"call_sid": sid}, 201)
+        return json_answer(DialStarted(call_sid=sid), 201)
 
-    async def answer(request: Request) -> Response:
-        try:
-            return await dial(request)
-        except Problem as problem:
-            return problem.response
-        except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
-
-    return [Route(DIAL_PATH, answer, methods=["POST"])]
+    return operation_routes(doors, [(DIAL, dial)])

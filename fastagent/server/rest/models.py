@@ -9,6 +9,8 @@ __all__ = [
     "AgentList",
     "AgentSummary",
     "AgentVersionDetail",
+    "DialRequest",
+    "DialStarted",
     "GraphFinding",
     "LiveSession",
     "Mistake",
@@ -138,6 +140,16 @@ class LiveSession(_Answer):
     """Finished utterances of either side."""
     is_parked: bool
     """Its line is lost, and it waits to be resumed."""
+    carrier: str
+    """``audiocodes``, ``twilio``, ``agent_ws`` or ``other``."""
+    speaker: Literal["", "caller", "bot", "both"]
+    """Who is heard; empty for nobody."""
+    latency_ms: float | None
+    """From the end of the caller's last turn to the first audio of its answer; null before one."""
+    drops: int
+    """Audio messages and findings dropped, as of 2 s ago."""
+    cost_dollars: float | None
+    """So far; null for a model without a price."""
 
 
 class StoredSession(_Answer):
@@ -238,3 +250,30 @@ class PlaybackStarted(_Answer):
     loop: bool
     when: Literal["now", "when_quiet"]
     interruptible: bool
+
+
+NUMBER = r"^\+[1-9]\d{4,14}$"
+
+
+class DialRequest(BaseModel):
+    """Who is to be called, and who talks to them."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+
+    to: str = Field(pattern=NUMBER, repr=False)
+    """E.164; on the list of those that may be called."""
+    agent: str = Field(min_length=1, max_length=128)
+    """Its id."""
+    sender: str = Field("", alias="from", pattern=rf"^$|{NUMBER}", repr=False)
+    """One of our numbers; empty takes the one that texts come from."""
+    detect_machines: bool = False
+    """Twilio listens who takes the call, and the agent is told while it talks."""
+    wait_for_beep: bool = False
+    """With it: of a machine the agent is told when its greeting is over."""
+
+
+class DialStarted(_Answer):
+    """A call that rings, or is about to."""
+
+    call_sid: str
+    """Twilio's name for it, and the id of its session."""

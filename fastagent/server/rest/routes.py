@@ -6,6 +6,7 @@ from starlette.routing import BaseRoute
 
 from fastagent.server.clips.playback import START_PLAYBACK, STOP_PLAYBACK
 from fastagent.server.doors.auth import Doorkeeper
+from fastagent.server.lines.twilio_dial import DIAL
 from fastagent.server.rest.agents_api import LIST_AGENTS, POST_CONFIG, READ_CONFIG, AgentsApi
 from fastagent.server.rest.openapi import DOCUMENT, document_bytes, document_handler
 from fastagent.server.rest.operations import Operation, operation_routes
@@ -31,9 +32,10 @@ OPERATIONS: tuple[Operation, ...] = (
     READ_JOURNAL,
     START_PLAYBACK,
     STOP_PLAYBACK,
+    DIAL,
     DOCUMENT,
 )
-"""What the document tells of; clips are played by routes of their own."""
+"""What the document tells of; clips and calls of ours have routes of their own."""
 
 
 def rest_routes(doors: Doorkeeper, agents: AgentsApi, sessions: SessionsApi) -> list[BaseRoute]:

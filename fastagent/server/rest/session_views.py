@@ -17,12 +17,14 @@ from fastagent.server.rest.models import (
     WorkingTask,
 )
 from fastagent.server.rest.queries import rfc3339
+from fastagent.sessions import SessionRecord, TranscriptLine
 from fastagent.tools.task_runs import TaskStand
 
 __all__ = [
     "LiveCursor",
     "Told",
     "WatchedCall",
+    "WatchedFigures",
     "detail_of_call",
     "detail_of_journal",
     "detail_of_record",
@@ -73,44 +75,12 @@ class WatchedCall(Protocol):
     def is_parked(self) -> bool:
         """It waits for another line."""
 
+    @property
+    def speaker(self) -> str:
+        """Who is heard."""
+
     def dismiss(self) -> None:
         """Say goodbye and hang up."""
-
-
-class StoredRecord(Protocol):
-    """What is asked of a stored session."""
-
-    @property
-    def session_id(self) -> str: ...
-    @property
-    def agent_id(self) -> str: ...
-    @property
-    def status(self) -> Literal["live", "interrupted", "ended"]: ...
-    @property
-    def started_at_unix_s(self) -> float: ...
-    @property
-    def updated_at_unix_s(self) -> float: ...
-    @property
-    def ended_at_unix_s(self) -> float | None: ...
-    @property
-    def outcome(self) -> str: ...
-    @property
-    def current_state(self) -> str: ...
-    @property
-    def turn_count(self) -> int: ...
-    @property
-    def graph_hashes(self) -> Mapping[str, str]: ...
-
-
-class StoredLine(Protocol):
-    """One thing that was said."""
-
-    @property
-    def at_unix_s(self) -> float: ...
-    @property
-    def speaker(self) -> Literal["caller", "agent"]: ...
-    @property
-    def text(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -175,7 +145,20 @@ def _words(at_unix_s: float, data: Mapping[str, Any]) -> TranscriptEntry:
     )
 
 
-def live_session(call: WatchedCall) -> LiveSession:
+class WatchedFigures(Protocol):
+    """What is counted of a running call."""
+
+    @property
+    def carrier(self) -> str: ...
+    @property
+    def latency_ms(self) -> float | None: ...
+    @property
+    def drops(self) -> int: ...
+    @property
+    def dollars(self) -> float | None: ...
+
+
+def live_session(call: WatchedCall, figures: WatchedFigures) -> LiveSession:
     """A running call, in a list."""
     return LiveSession(
         session_id=call.call_id,
@@ -185,10 +168,15 @@ def live_session(call: WatchedCall) -> LiveSession:
         duration_seconds=round(call.duration_s, 3),
         turn_count=call.turn_count,
         is_parked=call.is_parked,
+        carrier=figures.carrier,
+        speaker=cast(Literal["", "caller", "bot", "both"], call.speaker),
+        latency_ms=None if figures.latency_ms is None else round(figures.latency_ms, 1),
+        drops=figures.drops,
+        cost_dollars=None if figures.dollars is None else round(figures.dollars, 6),
     )
 
 
-def stored_session(record: StoredRecord) -> StoredSession:
+def stored_session(record: SessionRecord) -> StoredSession:
     """A stored session, in a list."""
     return StoredSession(
         session_id=record.session_id,
@@ -203,7 +191,7 @@ def stored_session(record: StoredRecord) -> StoredSession:
     )
 
 
-def _duration_s(record: StoredRecord) -> float:
+def _duration_s(record: SessionRecord) -> float:
     until = record.updated_at_unix_s if record.ended_at_unix_s is None else record.ended_at_unix_s
     return round(max(0.0, until - record.started_at_unix_s), 3)
 
@@ -228,7 +216,9 @@ def detail_of_call(call: WatchedCall, told: Told) -> SessionDetail:
     )
 
 
-def detail_of_record(record: StoredRecord, lines: Sequence[StoredLine], told: Told | None) -> SessionDetail:
+def detail_of_record(
+    record: SessionRecord, lines: Sequence[TranscriptLine], told: Told | None
+) -> SessionDetail:
     """A stored session; where a journal is kept, its moves besides."""
     transcript = [
         TranscriptEntry(at=rfc3339(one.at_unix_s), speaker=one.speaker, text=one.text, is_redacted=False)

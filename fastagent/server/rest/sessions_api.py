@@ -5,7 +5,7 @@ import os
 import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Protocol
+from typing import Annotated
 
 from pydantic import Field
 from starlette.responses import FileResponse, Response, StreamingResponse
@@ -29,9 +29,8 @@ from fastagent.server.rest.problems import Problem, invalid
 from fastagent.server.rest.queries import WHOLE_NUMBER, Moment, Query
 from fastagent.server.rest.session_views import (
     LiveCursor,
-    StoredLine,
-    StoredRecord,
     Told,
+    WatchedFigures,
     detail_of_call,
     detail_of_journal,
     detail_of_record,
@@ -39,12 +38,14 @@ from fastagent.server.rest.session_views import (
     read_entries,
     stored_session,
 )
+from fastagent.sessions import SessionStore, TranscriptLine
+from fastagent.sessions.record import Status
+from fastagent.sessions.store import PAGE_MAX
 
-__all__ = ["SESSION_ID_PATTERN", "SessionArchive", "SessionsApi"]
+__all__ = ["SESSION_ID_PATTERN", "SessionsApi"]
 
 SESSION_ID_PATTERN = "^[A-Za-z0-9_.:-]{1,128}$"
 """What a store keeps. A running call is found by whatever its carrier calls it."""
-PAGE_MAX = 500
 JOURNAL_TIMEOUT_S = 2.0
 """For the file of a running call to open."""
 STORE_TIMEOUT_S = 5.0
@@ -53,47 +54,6 @@ LINES_AT_ONCE = 500
 """Of a journal, in one piece of an answer."""
 TRANSCRIPT_LINES_MAX = 20_000
 RETRY_AFTER_S = 5
-
-Status = Literal["live", "interrupted", "ended"]
-
-
-class StoredPage(Protocol):
-    """Some sessions of a store."""
-
-    @property
-    def records(self) -> Sequence[StoredRecord]: ...
-    @property
-    def total_count(self) -> int: ...
-    @property
-    def next_cursor(self) -> str: ...
-
-
-class SessionArchive(Protocol):
-    """What is asked of a store of sessions; it raises `SessionError`s."""
-
-    async def list(
-        self,
-        *,
-        status: Status | None = None,
-        agent_id: str | None = None,
-        started_from_unix_s: float | None = None,
-        started_before_unix_s: float | None = None,
-        cursor: str = "",
-        limit: int = 50,
-    ) -> StoredPage:
-        """Sessions that fit, the one that started last first.
-
-        Raises:
-            ValueError: a cursor that no page gave.
-        """
-
-    async def load(self, session_id: str) -> StoredRecord:
-        """One session. Raises: `SessionNotFoundError`."""
-
-    async def transcript(
-        self, session_id: str, *, after: int = 0, limit: int = PAGE_MAX
-    ) -> Sequence[StoredLine]:
-        """Lines behind a number, in order."""
 
 
 class SessionsQuery(Query):
@@ -185,6 +145,7 @@ class SessionsApi:
         recordings_dir: where recordings are; None: there are none.
         journals_dir: where journals are kept; None: only those of running calls are there.
         store: keeps sessions beyond their calls; None: nothing does.
+        figures: gives what is counted of a running call.
     """
 
     def __init__(
@@ -193,12 +154,14 @@ class SessionsApi:
         *,
         recordings_dir: Path | None = None,
         journals_dir: Path | None = None,
-        store: SessionArchive | None = None,
+        store: SessionStore | None = None,
+        figures: Callable[[str], WatchedFigures],
     ) -> None:
         self._running = running
         self._recordings_dir = recordings_dir
         self._journals_dir = journals_dir
         self._store = store
+        self._figures = figures
 
     @property
     def handlers(self) -> list[tuple[Operation, Handler]]:
@@ -236,7 +199,7 @@ class SessionsApi:
         left = [one for one in found if cursor is None or one[0] < cursor]
         page = left[: query.limit]
         return SessionList(
-            active_sessions=[live_session(call) for _, call in page],
+            active_sessions=[live_session(call, self._figures(call.call_id)) for _, call in page],
             stored_sessions=[],
             total_count=len(found),
             next_cursor=str(page[-1][0]) if len(left) > len(page) else "",
@@ -296,7 +259,7 @@ class SessionsApi:
     async def _stored_detail(self, session_id: str) -> SessionDetail | None:
         if self._store is None:
             return None
-        lines: list[StoredLine] = []
+        lines: list[TranscriptLine] = []
         try:
             async with asyncio.timeout(STORE_TIMEOUT_S):
                 record = await self._store.load(session_id)

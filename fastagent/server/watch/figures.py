@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from operator import add
+from typing import NamedTuple
 
 from fastagent.agent import Transition
 from fastagent.call import CallGauge, CallMeter, CallSummary, Stage
@@ -17,7 +18,7 @@ from fastagent.server.watch.costs import OTHER_MODEL, Prices, TokenCount
 from fastagent.stats import Histogram, RecentTimes
 from fastagent.wire.realtime_events import ResponseDone
 
-__all__ = ["CARRIERS", "FAULTS", "OUTCOMES", "ServerFigures", "fault_of"]
+__all__ = ["CARRIERS", "FAULTS", "OUTCOMES", "CallFigures", "ServerFigures", "fault_of"]
 
 logger = logging.getLogger("fastagent.costs")
 
@@ -71,15 +72,30 @@ def fault_of(outcome: str, counters: Mapping[str, int]) -> str:
     return "tool" if counters.get("functions_failed") else "none"
 
 
+class CallFigures(NamedTuple):
+    """A running call as it is watched."""
+
+    carrier: str
+    """One of `CARRIERS`."""
+    latency_ms: float | None
+    """From the end of the caller's last turn to the first audio of its answer."""
+    drops: int
+    """Audio messages, items and findings dropped, as of the last look."""
+    dollars: float | None
+    """What it cost so far; None for a model without a price."""
+
+
 class _Live:
     """What is added up for one running call."""
 
-    __slots__ = ("dollars", "gauge", "tokens")
+    __slots__ = ("dollars", "drops", "gauge", "latency_ms", "tokens")
 
     def __init__(self, gauge: CallGauge) -> None:
         self.gauge = gauge
         self.tokens = TokenCount()
         self.dollars = 0.0
+        self.drops = 0
+        self.latency_ms: float | None = None
 
 
 class ServerFigures(CallMeter):
@@ -139,6 +155,9 @@ class ServerFigures(CallMeter):
             self.response_s.note(seconds)
             self.latency_ms.note(1000 * seconds)
             self.recent.note(seconds)
+            live = self._live.get(conversation_id)
+            if live is not None:
+                live.latency_ms = 1000 * seconds
 
     def response_done(self, conversation_id: str, event: ResponseDone) -> None:
         """Count a response and what it cost."""
@@ -178,7 +197,7 @@ class ServerFigures(CallMeter):
         live = self._live.pop(conversation_id, None)
         if live is None:
             return None
-        self._read(live.gauge, time.monotonic())
+        self._read(live, time.monotonic())
         tokens = live.tokens
         if sum(tokens):
             logger.info(
@@ -209,10 +228,20 @@ class ServerFigures(CallMeter):
         """Take over what a running call's kernels counted since the last look."""
         live = self._live.get(conversation_id)
         if live is not None:
-            self._read(live.gauge, now)
+            self._read(live, now)
 
-    def _read(self, gauge: CallGauge, now: float) -> None:
-        reading = gauge.read(now)
+    def call(self, conversation_id: str) -> CallFigures:
+        """A running call's figures; those of nothing where it is not known."""
+        live = self._live.get(conversation_id)
+        if live is None:
+            return CallFigures("other", None, 0, None)
+        carrier = live.gauge.carrier if live.gauge.carrier in CARRIERS else "other"
+        dollars = None if self.prices is None else live.dollars
+        return CallFigures(carrier, live.latency_ms, live.drops, dollars)
+
+    def _read(self, live: _Live, now: float) -> None:
+        reading = live.gauge.read(now)
+        live.drops += sum(reading.drops)
         self.drops = list(map(add, self.drops, reading.drops))
         _add_classes(self.stages["ingress"], reading.ingress)
         _add_classes(self.stages["egress"], reading.egress)

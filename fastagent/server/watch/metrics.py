@@ -17,6 +17,7 @@ from fastagent import __version__
 from fastagent.call.gauge import DROP_CAUSES
 from fastagent.server.switchboard import Switchboard
 from fastagent.server.watch.figures import ServerFigures
+from fastagent.server.watch.process_figures import read_process
 from fastagent.stats import Counters, Histogram
 from fastagent.wire.realtime_events import ResponseStatus
 
@@ -40,6 +41,28 @@ TROUBLES = (
     "model_malformed",
 )
 """Counters of the server that tell of something that went wrong beside calls' own."""
+TEXTS = (
+    "chat_answers",
+    "chat_failed",
+    "chat_refused_busy",
+    "chat_refused_call_only",
+    "chat_refused_code",
+    "chat_refused_limit",
+    "chat_refused_line",
+    "chat_refused_store",
+    "chat_refused_tries",
+    "chats_finished",
+    "chats_proved",
+    "sms_failed",
+    "sms_sent",
+    "sms_stopped",
+    "twilio_messages",
+    "twilio_messages_failed",
+    "twilio_replies_late",
+    "twilio_replies_limited",
+    "twilio_stops",
+)
+"""Counters of the server that tell of text messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +107,7 @@ _ALL = (
     Family("fastagent_calls", "counter", "Calls that are over.", ("carrier", "outcome", "fault")),
     Family("fastagent_refusals", "counter", "Requests, sockets and calls that were turned away.", ("cause",)),
     Family("fastagent_troubles", "counter", "What went wrong with peers.", ("cause",)),
+    Family("fastagent_texts", "counter", "Text messages, by what became of them.", ("what",)),
     Family("fastagent_responses", "counter", "Responses of the model.", ("status",)),
     Family("fastagent_functions", "counter", "Functions that the model called.", ("status",)),
     Family("fastagent_function_seconds", "histogram", "How long functions took."),
@@ -92,6 +116,12 @@ _ALL = (
     Family("fastagent_cost_dollars", "counter", "What they cost, by the price table.", ("model",)),
     Family("fastagent_call_tokens", "histogram", "Tokens of a call.", ("kind",)),
     Family("fastagent_call_cost_dollars", "histogram", "What a call cost, where the model's price is known."),
+    Family("fastagent_memory_bytes", "gauge", "Resident memory of the process."),
+    Family("fastagent_descriptors", "gauge", "Open file descriptors of the process."),
+    Family("fastagent_threads", "gauge", "Python threads of the process."),
+    Family("fastagent_tasks", "gauge", "Tasks of the event loop."),
+    Family("fastagent_python_blocks", "gauge", "Pieces of memory that Python's allocator has handed out."),
+    Family("fastagent_cpu_seconds", "counter", "Processor time of the process."),
     Family("fastagent_uptime_seconds", "gauge", "Since the server was made."),
     Family("fastagent_draining", "gauge", "1 while no more calls are taken."),
     Family("fastagent_build", "gauge", "Always 1; the version that runs.", ("version",)),
@@ -155,6 +185,7 @@ class ServerMetrics(Collector):
         yield _counts("fastagent_calls", figures.calls)
         yield _counts("fastagent_refusals", {(name,): self._counters[name] for name in REFUSALS})
         yield _counts("fastagent_troubles", {(name,): self._counters[name] for name in TROUBLES})
+        yield _counts("fastagent_texts", {(name,): self._counters[name] for name in TEXTS})
         statuses = [status.value for status in ResponseStatus]
         yield _counts("fastagent_responses", {(status,): figures.responses[status] for status in statuses})
         yield _counts("fastagent_functions", {(status,): n for status, n in figures.functions.items()})
@@ -169,6 +200,13 @@ class ServerMetrics(Collector):
             "fastagent_call_tokens", {(kind,): one for kind, one in figures.call_tokens.items()}
         )
         yield _histograms("fastagent_call_cost_dollars", {(): figures.call_dollars})
+        process = read_process()
+        yield _gauge("fastagent_memory_bytes", process.memory_bytes)
+        yield _gauge("fastagent_descriptors", process.descriptors)
+        yield _gauge("fastagent_threads", process.threads)
+        yield _gauge("fastagent_tasks", process.tasks)
+        yield _gauge("fastagent_python_blocks", process.blocks)
+        yield _counts("fastagent_cpu_seconds", {(): process.cpu_s})
         yield _gauge("fastagent_uptime_seconds", self._uptime())
         yield _gauge("fastagent_draining", float(self._switchboard.is_draining))
         yield _gauge("fastagent_build", 1.0, (__version__,))

@@ -63,6 +63,11 @@ class Observability:
         """Answer on this socket while the loop cannot."""
         self._door = StalledDoor(listener)
 
+    def leave_port(self) -> None:
+        """Hold the listening socket no longer."""
+        if self._door is not None:
+            self._door.close()
+
     def start(self) -> None:
         """Look at the running loop from now on."""
         self._pulse.start()

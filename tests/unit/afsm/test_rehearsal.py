@@ -90,7 +90,9 @@ def test_what_states_order_is_noted():
             self.call.send_metadata({"b": 1, "a": 2})
             self.call.play_clip("music")
             self.call.stop_clips()
-            self.call.send_dtmf("1")
+            self.call.send_digits("1")
+            self.call.hold("music")
+            self.call.resume()
             self.call.announce("so")
             self.call.hang_up("done")
             return {"response": "Bye.", "next_state": "only", "confidence": 1.0}
@@ -102,7 +104,7 @@ def test_what_states_order_is_noted():
 
     assert asyncio.run(run()) == [
         ("transfer", "tel:+1"), ("send_metadata", "a, b"), ("play_clip", "music"), ("stop_clips", ""),
-        ("send_dtmf", "1"), ("announce", "so"), ("hang_up", "done"),
+        ("send_digits", "1"), ("hold", "music"), ("resume", ""), ("announce", "so"), ("hang_up", "done"),
     ]  # fmt: skip
 
 

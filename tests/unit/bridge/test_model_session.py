@@ -8,6 +8,7 @@ from fastagent.bridge.commands import (
     Command,
     EndCall,
     ReplaceModel,
+    TransferEnded,
 )
 from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
@@ -128,7 +129,8 @@ def test_a_model_that_fails_does_not_undo_a_transfer() -> None:
     stage = Stage()
     stage.brain.transfer(TRANSFER, stage.now)
     assert stage.brain.model_failed(stage.now) == []
-    assert stage.carrier(carrier.SessionEnded(carrier.EndReason.TRANSFERRED)) == [EndCall("transferred")]
+    commands = stage.carrier(carrier.SessionEnded(carrier.EndReason.TRANSFERRED))
+    assert commands == [TransferEnded(True), EndCall("transferred")]
 
 
 def test_a_transfer_that_fails_without_a_model_ends_the_call() -> None:
@@ -139,7 +141,11 @@ def test_a_transfer_that_fails_without_a_model_ends_the_call() -> None:
     stage.brain.transfer(TRANSFER, stage.now)
     stage.brain.model_failed(stage.now)
     commands = stage.carrier(carrier.TransferStatus(answered=False))
-    assert commands == [carrier.HangUp("the voice service is not available"), EndCall("model_lost")]
+    assert commands == [
+        TransferEnded(False),
+        carrier.HangUp("the voice service is not available"),
+        EndCall("model_lost"),
+    ]
 
 
 def test_a_model_that_fails_while_leaving_lets_what_was_said_be_heard() -> None:

@@ -3,11 +3,17 @@
 import pytest
 
 from fastagent.bridge.brain import Phase
+from fastagent.bridge.clips import Clip
 from fastagent.bridge.commands import (
+    CallerPressed,
+    Command,
     EndCall,
+    HearCaller,
     NoteInterruption,
     RunFunction,
+    TransferEnded,
 )
+from fastagent.bridge.hold import BACK
 from fastagent.wire import events as carrier
 from fastagent.wire import realtime_events as model
 from tests.unit.bridge.stage import (
@@ -160,6 +166,7 @@ def test_a_transfer_waits_until_everything_was_heard() -> None:
     assert stage.brain.transfer(TRANSFER, stage.now) == []
     stage.wait(0.25)
     assert stage.carrier(carrier.PlaybackFinished()) == [TRANSFER]
+    assert stage.carrier(carrier.TransferStatus(answered=True)) == [TransferEnded(True)]
     assert stage.carrier(carrier.TransferStatus(answered=True)) == []
     assert stage.carrier(carrier.SessionEnded(carrier.EndReason.TRANSFERRED)) == [EndCall("transferred")]
 
@@ -167,9 +174,13 @@ def test_a_transfer_waits_until_everything_was_heard() -> None:
 def test_a_refused_transfer_is_told_to_the_caller_once() -> None:
     stage = Stage()
     stage.brain.transfer(TRANSFER, stage.now)
-    commands = stage.carrier(carrier.TransferStatus(answered=False, code="busy"))
-    assert (texts(commands), without_items(commands)) == ([("system", SYSTEM_FAILED)], [PLAIN])
+    assert stage.carrier(carrier.TransferStatus(answered=False, code="busy")) == [
+        TransferEnded(False, "busy")
+    ]
     assert stage.brain.phase is Phase.TALKING
+    commands = stage.brain.transfer_untold("busy", stage.now)
+    told = "The transfer failed: the line was busy. Tell the caller and ask how else to help."
+    assert (texts(commands), without_items(commands)) == ([("system", told)], [PLAIN])
     assert stage.carrier(carrier.TransferStatus(answered=False)) == []
 
 
@@ -177,9 +188,132 @@ def test_a_transfer_that_nobody_speaks_of_fails_in_the_end() -> None:
     stage = Stage(transfer_timeout_s=10.0)
     stage.brain.transfer(TRANSFER, stage.now)
     assert stage.wait(9.9) == []
-    commands = stage.wait(0.1875)
-    assert (texts(commands), without_items(commands)) == ([("system", SYSTEM_FAILED)], [PLAIN])
+    assert stage.wait(0.1875) == [TransferEnded(False)]
     assert stage.brain.phase is Phase.TALKING
+    commands = stage.brain.transfer_untold("", stage.now)
+    assert (texts(commands), without_items(commands)) == ([("system", SYSTEM_FAILED)], [PLAIN])
+
+
+def test_a_caller_who_was_handed_on_with_their_line_is_back_and_told() -> None:
+    stage = Stage(transfer_timeout_s=10.0)
+    stage.brain.transfer(TRANSFER, stage.now)
+    assert stage.carrier(carrier.HandedOver()) == []
+    assert stage.brain.awaits_return
+    stage.brain.line_returned(stage.now)
+    assert not stage.brain.awaits_return
+    assert stage.carrier(carrier.TransferStatus(answered=False, code="no-answer")) == [
+        TransferEnded(False, "no-answer")
+    ]
+    assert stage.brain.phase is Phase.TALKING
+    assert stage.wait(10.1) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        (
+            carrier.TransferStatus(True, "in-progress"),
+            [TransferEnded(True, "in-progress"), EndCall("transferred")],
+        ),
+        (carrier.TransferStatus(False, "canceled"), [TransferEnded(False, "canceled"), EndCall("caller")]),
+        (None, [EndCall("transferred")]),
+    ],
+)
+def test_a_caller_who_does_not_come_back_ends_the_call(
+    status: carrier.TransferStatus | None, expected: list[Command]
+) -> None:
+    stage = Stage(transfer_timeout_s=10.0)
+    stage.brain.transfer(TRANSFER, stage.now)
+    stage.carrier(carrier.HandedOver())
+    assert stage.wait(9.9) == []
+    assert (stage.wait(0.1875) if status is None else stage.carrier(status)) == expected
+    assert stage.brain.phase is Phase.ENDED
+
+
+def test_a_socket_that_ends_for_a_transfer_nobody_asked_for_is_a_lost_one() -> None:
+    stage = Stage()
+    stage.carrier(carrier.HandedOver())
+    assert stage.brain.phase is Phase.PARKED
+
+
+def test_a_task_that_waits_for_its_transfer_does_not_hold_it_up() -> None:
+    stage = Stage()
+    stage.model(function("f1"), done())
+    assert stage.brain.transfer(TRANSFER, stage.now) == []
+    assert stage.brain.agent_works(True, stage.now) == []
+    assert stage.wait(1.0) == []
+    assert stage.brain.await_farewell(stage.now) == [TRANSFER]
+
+
+# On hold
+
+
+def music() -> Clip:
+    return Clip("clip-1", b"\xd5" * 800, is_looped=True, is_interruptible=False)
+
+
+def test_a_hold_begins_when_everything_was_heard_and_plays_music_until_it_ends() -> None:
+    stage = Stage()
+    stage.says("i1", 250)
+    assert stage.brain.hold(music(), stage.now) == []
+    commands = stage.wait(0.5) + stage.carrier(carrier.PlaybackFinished())
+    assert HearCaller(False) in commands
+    assert model.ClearInput() in commands
+    assert stage.brain.phase is Phase.HELD
+    sent = stage.downlink.sent
+    stage.wait(5.0)
+    assert stage.downlink.sent - sent >= 5 * 8000
+    commands = stage.brain.end_hold(stage.now)
+    assert commands[0] == HearCaller(True)
+    assert carrier.AbortPlayback() in commands
+    assert texts(commands) == [("system", BACK)]
+    assert stage.brain.end_hold(stage.now) == []
+
+
+def test_what_is_announced_on_hold_is_said_once_after_it() -> None:
+    stage = Stage()
+    stage.brain.hold(None, stage.now)
+    assert stage.brain.phase is Phase.HELD
+    commands = stage.brain.announce("Ready.", stage.now)
+    assert (texts(commands), without_items(commands)) == ([("system", "Ready.")], [])
+    assert stage.brain.end_hold(stage.now) == [HearCaller(True), PLAIN]
+
+
+def test_neither_keys_nor_late_speech_end_a_hold() -> None:
+    stage = Stage()
+    stage.brain.hold(music(), stage.now)
+    assert stage.model(model.SpeechStarted("i2")) == []
+    assert stage.brain.caller_overlaps(stage.now) == []
+    assert stage.carrier(carrier.DtmfReceived("5")) == [CallerPressed("5")]
+    assert stage.brain.phase is Phase.HELD
+
+
+def test_a_hold_has_a_limit() -> None:
+    stage = Stage(hold_limit_s=5.0)
+    stage.brain.hold(None, stage.now)
+    stage.wait(4.9)
+    assert stage.brain.phase is Phase.HELD
+    assert HearCaller(True) in stage.wait(0.1875)
+    assert stage.brain.phase is Phase.TALKING
+    assert stage.brain.counters["holds_overdue"] == 1
+
+
+@pytest.mark.parametrize("leave", ["hang_up", "transfer", "lost"])
+def test_leaving_ends_a_hold(leave: str) -> None:
+    stage = Stage()
+    stage.brain.hold(None, stage.now)
+    if leave == "hang_up":
+        commands = stage.brain.hang_up("bye", stage.now)
+        assert commands[-1] == carrier.HangUp("bye")
+    elif leave == "transfer":
+        commands = stage.brain.transfer(TRANSFER, stage.now)
+        assert commands[-1] == TRANSFER
+    else:
+        commands = stage.brain.carrier_lost(stage.now)
+        assert stage.brain.phase is Phase.PARKED
+        stage.brain.carrier_resumed(stage.now)
+        assert stage.brain.phase is Phase.TALKING
+    assert commands[0] == HearCaller(True)
 
 
 def test_a_transfer_that_was_answered_did_not_fail() -> None:
@@ -318,8 +452,7 @@ def test_a_transfer_under_way_survives_a_lost_socket_and_still_times_out() -> No
     stage.leave()
     assert stage.brain.carrier_resumed(stage.now) == []
     assert stage.brain.phase is Phase.TRANSFERRING
-    commands = stage.wait(20.1)
-    assert texts(commands) == [("system", SYSTEM_FAILED)]
+    assert stage.wait(20.1) == [TransferEnded(False)]
 
 
 def test_a_carrier_lost_after_our_hang_up_ends_the_call() -> None:

@@ -40,6 +40,13 @@ ADDRESS: dict[str, Any] = {"public_url": CHOSEN["public_url"]}
 NEEDED: dict[str, dict[str, Any]] = {
     "twilio_auth_tokens": ADDRESS,
     "twilio_shared_keys": ADDRESS,
+    "text_channel": {
+        **ADDRESS,
+        "twilio_auth_tokens": (TOKEN,),
+        "twilio_account_sid": "AC1",
+        "sms_sender": "twilio",
+        "twilio_sms_from": "+15550100002",
+    },
     "dial_allow": {**ADDRESS, "twilio_auth_tokens": (TOKEN,), "twilio_account_sid": "AC1"},
 }
 """What some settings work only with."""

@@ -156,6 +156,16 @@ def test_texts_and_calls_by_twilio_need_what_they_go_out_with(name, value):
         Settings(**{**OUTBOUND, name: value}).check()
 
 
+@pytest.mark.parametrize(("name", "value"), [("sms_sender", "log"), ("resume_proof", "off")])
+def test_the_text_channel_needs_messages_to_answer_and_something_to_go_on_with(name, value):
+    assert "by text" not in Settings(**OUTBOUND).interruption_text
+    assert "{code} to go on by text" in Settings(**OUTBOUND, text_channel=True).interruption_text
+    assert Settings(**OUTBOUND, text_channel=True, sms_text="Ring us.").interruption_text == "Ring us."
+    Settings(**OUTBOUND, text_channel=True).check()
+    with pytest.raises(ConfigurationError, match="FASTAGENT_TEXT_CHANNEL"):
+        Settings(**{**OUTBOUND, "text_channel": True, name: value}).check()
+
+
 def test_twilio_alone_may_be_reached_from_other_machines():
     settings = Settings.from_environment(
         {"HOST": "0.0.0.0", "TWILIO_AUTH_TOKEN": TOKEN, "FASTAGENT_PUBLIC_URL": "https://bridge.example.com"}

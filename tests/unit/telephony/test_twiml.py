@@ -39,6 +39,11 @@ URL = "wss://bridge.example.com/twilio/stream"
             '<Dial timeout="20" callerId="+15550100001" action="https://h/after">'
             "<Number>+15550100099</Number></Dial>",
         ),
+        (
+            [Dial("sip:desk@example.com", whisper_url="https://h/w", status_callback="https://h/l")],
+            '<Dial><Sip url="https://h/w" statusCallback="https://h/l" '
+            'statusCallbackEvent="answered completed">sip:desk@example.com</Sip></Dial>',
+        ),
         ([Dial("sip:desk@example.com")], "<Dial><Sip>sip:desk@example.com</Sip></Dial>"),
         ([Message("Thanks.")], "<Message>Thanks.</Message>"),
         (

@@ -420,7 +420,7 @@ async def test_transfer_goes_to_the_configured_target():
     bench = Bench(transfer_target="tel:+1555")
     report = await bench.call("transfer_call", reason="wants a person")
     assert (report["status"], report["say"]) == ("done", reports.SAY_TRANSFER)
-    bench.control.transfer.assert_called_once_with("tel:+1555", "wants a person")
+    bench.control.transfer.assert_called_once_with("tel:+1555", "wants a person", is_warm=False)
 
 
 async def test_fault_of_the_call_becomes_an_error_report(caplog):

@@ -102,7 +102,7 @@ async def test_a_wish_for_a_person_that_no_task_sees_to_is_granted_at_once(sessi
     await call(session, "1", "work")  # its guard keeps it where it is
     report = await call(session, "2", "transfer_call", reason="a person, please")
     assert (report["status"], report["task"]) == ("done", "transfer_call")
-    session._control.transfer.assert_called_once_with("tel:+15550100099", "a person, please")
+    session._control.transfer.assert_called_once_with("tel:+15550100099", "a person, please", is_warm=False)
     await session.close("over")
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from typing import ClassVar
+from typing import Any, ClassVar
 from unittest.mock import create_autospec
 
 import pytest
@@ -112,3 +112,36 @@ def test_no_note_is_shown_of_a_secret_then_or_later():
         await session.close("end")
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("declared", "needs_call"),
+    [
+        ({}, False),
+        ({"voice_policy": {"is_call_only": True}}, True),
+        ({"voice_policy": {"redaction": "digits"}}, True),
+        ({"slots": [{"name": "day", "type": "string", "confirmation": "keypad"}]}, True),
+        ({"slots": [{"name": "day", "type": "string", "redacted": True}]}, True),
+        ({"slots": [{"name": "day", "type": "string", "confirmation": "read_back"}]}, False),
+    ],
+)
+def test_what_stays_out_of_records_takes_a_key_or_says_so_is_for_calls(
+    declared: dict[str, Any], needs_call: bool
+) -> None:
+    ask = {
+        "name": "ask",
+        "allowed_transitions": ["end"],
+        "slots": [{"name": "day", "type": "string"}],
+        **declared,
+    }
+
+    async def scenario() -> None:
+        session = session_of(Task("one", states=[ask, End()], initial_state="ask"))
+        assert not session.needs_call
+        assert session.open_question is None
+        outcome = await session.call_function("f1", "one", "{}")
+        assert session.needs_call is needs_call
+        assert session.open_question == json.loads(outcome.output)
+        await session.close("over")
+
+    asyncio.run(scenario())

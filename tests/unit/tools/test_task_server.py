@@ -52,7 +52,7 @@ class Leave(AFSMState):
     name = "leave"
 
     async def process(self, input_text, context):
-        self.call.send_dtmf("1")
+        self.call.send_digits("1")
         self.call.send_metadata({})
         self.call.play_clip("music", loop=True)
         self.call.stop_clips()

@@ -13,6 +13,8 @@ from fastagent.wire import twilio
 from fastagent.wire.events import (
     AbortPlayback,
     AcceptSession,
+    Callee,
+    CalleeDetected,
     CallMetadata,
     CarrierCodec,
     CarrierCommand,
@@ -42,6 +44,7 @@ from fastagent.wire.events import (
     TellTranscript,
     TellTransition,
     TransferCall,
+    TransferStatus,
 )
 from fastagent.wire.twilio import CALLER_MEDIA, TWILIO_MEDIA, IgnoredCause, TwilioCodec
 
@@ -391,3 +394,21 @@ def test_a_running_session_may_fail() -> None:
     codec = active_codec()
     assert codec.send(FailSession("lost")) == []
     assert ignored(codec.receive(dtmf("1"))) == "after_end"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_return", "told"),
+    [
+        ({"returned": "busy"}, True, [TransferStatus(answered=False, code="busy")]),
+        ({"answeredBy": "machine_end_beep"}, False, [CalleeDetected(Callee.MACHINE, "machine_end_beep")]),
+        ({"answeredBy": "a parrot", "returned": ""}, False, []),
+    ],
+)
+def test_a_stream_tells_why_its_caller_is_back_and_who_took_the_call(
+    parameters: dict[str, str], is_return: bool, told: list[CarrierEvent]
+) -> None:
+    offer, metadata, *more = TwilioCodec().receive(start(customParameters=parameters))
+    assert isinstance(offer, SessionOffered)
+    assert isinstance(metadata, CallMetadata)
+    assert offer.is_return is is_return
+    assert more == told

@@ -9,6 +9,7 @@ from fastagent.errors import EffectFailedError, JournalError
 from fastagent.journal import JournalWriter, read_journal
 from fastagent.server.kept import call_journal
 from fastagent.server.kept.call_journal import CallJournal
+from tests.written import is_written
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ class Shop:
         return "receipt" if what in self.orders else None
 
 
-def journal_of(shop, open_file=None):
+def journal_of(shop, open_file=None, carried=()):
     notes = []
     journal = CallJournal(
         "c1",
@@ -49,6 +50,7 @@ def journal_of(shop, open_file=None):
         redacted=frozenset({"pin"}),
         open_file=open_file,
         on_claim=notes.append,
+        carried=carried,
     )
     return journal, notes
 
@@ -80,7 +82,7 @@ async def test_what_comes_before_the_file_is_open_is_kept_in_order(writer, tmp_p
         "opened", "said", "opened", "said", "claim", "effect_intent", "effect_outcome", "closed",
     ]  # fmt: skip
     assert entries[2][1]["run"] == "f1"
-    assert b"4711" not in (tmp_path / "c1.journal").read_bytes()
+    assert not is_written("4711", (tmp_path / "c1.journal").read_bytes())
     assert len(notes) == 1
     assert journal.counters == {"claims_flagged": 1}
 
@@ -123,6 +125,28 @@ async def test_what_an_earlier_process_left_unknown_is_found_out(writer, tmp_pat
         "effect_intent", "opened", "resumed", "effect_outcome", "closed",
     ]  # fmt: skip
     assert shop.orders == (["tea"] if was_done else [])
+
+
+@pytest.mark.parametrize("was_closed_after", [0, 1, 2])
+async def test_a_file_takes_in_what_another_machine_kept_meanwhile_and_nothing_twice(
+    writer, tmp_path, was_closed_after
+):
+    shop = Shop()
+    elsewhere, _ = journal_of(shop)
+    for what in ("tea", "salt"):
+        await elsewhere.keep("f1").effects.run("", shop.order, {"what": what})
+    carried = elsewhere.carried()
+    assert [kind for kind, _ in carried] == ["effect_intent", "effect_outcome"] * 2
+    file = await writer.open("c1")
+    for kind, data in carried[: 2 * was_closed_after]:
+        file.record(kind, data)
+    assert await file.close()
+    for _ in range(2):
+        journal, _ = journal_of(shop, lambda: writer.open("c1"), carried)
+        await journal.keep("f1").effects.run("", shop.order, {"what": "tea"})
+        assert journal.carried() == carried
+        await journal.close("caller")
+    assert shop.orders == ["tea", "salt"]
 
 
 async def test_a_journal_that_is_being_closed_is_waited_for(writer):

@@ -22,6 +22,7 @@ from fastagent.server.rest import sessions_api
 from fastagent.server.rest.operations import operation_routes
 from fastagent.server.rest.problems import ProblemAnswers, answer_failure
 from fastagent.server.rest.sessions_api import SessionsApi
+from fastagent.server.watch.figures import CallFigures
 from fastagent.settings import Settings
 from fastagent.stats import Counters
 from fastagent.tools.task_runs import TaskStand
@@ -60,6 +61,7 @@ class FakeCall:
     turn_count: int = 0
     duration_s: float = 12.3456
     is_parked: bool = False
+    speaker: str = "bot"
     stands: Sequence[TaskStand] = ()
     graph_hashes: Mapping[str, str] = field(default_factory=dict)
     record: CallJournal | None = None
@@ -136,7 +138,8 @@ class House:
 
     def __init__(self, *calls: FakeCall, **options: Any) -> None:
         self.calls = list(calls)
-        api = SessionsApi(lambda: self.calls, **options)  # type: ignore[arg-type,return-value]
+        figures = CallFigures("twilio", 412.34, 3, 0.0123)
+        api = SessionsApi(lambda: self.calls, figures=lambda call_id: figures, **options)  # type: ignore[arg-type,return-value]
         doors = Doorkeeper(Settings(), Counters())
         self.app = Starlette(
             routes=operation_routes(doors, api.handlers),
@@ -169,6 +172,11 @@ def test_running_calls_are_listed_newest_first():
         "duration_seconds": 12.346,
         "turn_count": 3,
         "is_parked": False,
+        "carrier": "twilio",
+        "speaker": "bot",
+        "latency_ms": 412.3,
+        "drops": 3,
+        "cost_dollars": 0.0123,
     }
     assert (listed["total_count"], listed["next_cursor"], listed["stored_sessions"]) == (2, "", [])
 

@@ -1,8 +1,10 @@
-/* The callers: AudioCodes VoiceAI Connect as a WebSocket client, one call per connection. */
+/* AudioCodes VoiceAI Connect: callers, one WebSocket per call, and a bot at the far end of a byte relay. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "calls.h"
+
+static const ws_owner caller_owner;
 
 static const uint8_t MASK[4] = {0x9d, 0x21, 0x74, 0xbe};
 
@@ -38,12 +40,10 @@ static void make_chunk_frame(call *c)
     free((void *)audio);
 }
 
-bool caller_open(call *c, int epoll, uint16_t port, const char *path)
+static bool open_call(call *c, int epoll, uint16_t port, const char *path)
 {
-    c->state = CALL_OPENING;
-    c->setup_began_ns = mono_ns();
     make_chunk_frame(c);
-    c->caller = ws_connect(epoll, port, path, &caller_owner);
+    c->caller = ws_connect(epoll, port, path, "", &caller_owner);
     if (c->caller == NULL)
         return false;
     c->caller->call = c;
@@ -174,9 +174,9 @@ static void closed(ws_conn *ws, const char *why)
         call_fail(c, why);
 }
 
-const ws_owner caller_owner = {opened, message, closed};
+static const ws_owner caller_owner = {opened, message, closed};
 
-void caller_send_chunk(call *c)
+static void send_chunk(call *c)
 {
     bool stamped = track_stamps(&c->up);
     if (stamped) {
@@ -191,7 +191,7 @@ void caller_send_chunk(call *c)
         ws_send_raw(c->caller, &part, 1);
 }
 
-void caller_end(call *c)
+static void end_call(call *c)
 {
     char id[37], text[200];
     if (c->state != CALL_TALKING)
@@ -205,3 +205,61 @@ void caller_end(call *c)
                  "\"reason\":\"Client Side\"}", id);
     ws_send_text(c->caller, text, (size_t)n);
 }
+
+static void advance(call *c) { (void)c; }
+
+static void bot_message(ws_conn *ws, call *c, char *text, size_t n, int64_t arrived_ns)
+{
+    char answer[200];
+    size_t length, chars;
+    const char *type = json_string(text, n, "type", &length), *audio;
+    int size = 0;
+    if (type == NULL)
+        return;
+    if (length == 16 && memcmp(type, "userStream.chunk", 16) == 0) {
+        if ((audio = json_string(text, n, "audioChunk", &chars)) != NULL)
+            track_received(&c->up, c, 'U', audio, chars, arrived_ns, &the_tally.up);
+    } else if (length == 16 && memcmp(type, "session.initiate", 16) == 0) {
+        size = snprintf(answer, sizeof answer, "{\"type\":\"session.accepted\",\"mediaFormat\":\"%s\"}",
+                        the_plan.format->name);
+    } else if (length == 16 && memcmp(type, "userStream.start", 16) == 0) {
+        size = snprintf(answer, sizeof answer, "{\"type\":\"userStream.started\"}");
+        c->model_ready = true;
+    } else if (length == 11 && memcmp(type, "session.end", 11) == 0) {
+        ws_send_close(ws, 1000);
+    }
+    if (size > 0)
+        ws_send_text(ws, answer, (size_t)size);
+}
+
+static int bot_begins(const call *c, unsigned utterance, char *text, size_t size)
+{
+    (void)c;
+    return snprintf(text, size, "{\"type\":\"playStream.start\",\"streamId\":\"s-%u\",\"mediaFormat\":\"%s\"}",
+                    utterance, the_plan.format->name);
+}
+
+static int bot_audio(const call *c, unsigned utterance, char *text, size_t size)
+{
+    (void)c;
+    return snprintf(text, size, "{\"type\":\"playStream.chunk\",\"streamId\":\"s-%u\",\"audioChunk\":\"", utterance);
+}
+
+static int bot_ends(const call *c, unsigned utterance, char *text, size_t size)
+{
+    (void)c;
+    return snprintf(text, size, "{\"type\":\"playStream.stop\",\"streamId\":\"s-%u\"}", utterance);
+}
+
+const carrier audiocodes = {
+    .name = "audiocodes",
+    .open = open_call,
+    .send_chunk = send_chunk,
+    .advance = advance,
+    .end = end_call,
+    .bot_message = bot_message,
+    .bot_begins = bot_begins,
+    .bot_audio = bot_audio,
+    .bot_audio_end = "\"}",
+    .bot_ends = bot_ends,
+};

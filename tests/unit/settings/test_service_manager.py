@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastagent.settings.manager import ServiceManager
+from fastagent.settings.service_manager import ServiceManager
 
 
 @pytest.mark.parametrize(

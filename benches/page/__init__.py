@@ -1,0 +1,1 @@
+"""The page of results: every bench once, every goal beside its figure."""

@@ -1,0 +1,1 @@
+"""A server under calls for a long time: what calls leave behind, what faults do to them."""

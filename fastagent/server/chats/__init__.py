@@ -1,0 +1,1 @@
+"""Tasks that go on by text message."""
