@@ -17,6 +17,7 @@ cdef extern from "fa_load.h" nogil:
         FA_LOAD_ONSET
         FA_LOAD_QUIET
         FA_LOAD_SAID
+        FA_LOAD_SIGN
 
     ctypedef int fa_load_histogram
 

@@ -8,16 +8,19 @@ from libc.stdlib cimport free
 
 from fa_load cimport (
     FA_LOAD_CLASSES, FA_LOAD_CLOSED, FA_LOAD_COUNTERS, FA_LOAD_HISTOGRAMS, FA_LOAD_LOUD, FA_LOAD_MESSAGE,
-    FA_LOAD_ONSET, FA_LOAD_QUIET, FA_LOAD_QUIET_MS, FA_LOAD_SAID, FA_LOAD_TEMPLATE_BYTES_MAX, fa_load,
-    fa_load_add, fa_load_add_clip, fa_load_add_spec, fa_load_class_ns, fa_load_close, fa_load_counters,
+    FA_LOAD_ONSET, FA_LOAD_QUIET, FA_LOAD_QUIET_MS, FA_LOAD_SAID, FA_LOAD_SIGN, FA_LOAD_TEMPLATE_BYTES_MAX,
+    fa_load, fa_load_add, fa_load_add_clip, fa_load_add_spec, fa_load_class_ns, fa_load_close, fa_load_counters,
     fa_load_cut, fa_load_event, fa_load_event_fd, fa_load_expect, fa_load_format, fa_load_free, fa_load_hush,
     fa_load_idle, fa_load_media, fa_load_mute, fa_load_new, fa_load_pair, fa_load_run, fa_load_say, fa_load_send,
     fa_load_stop, fa_load_take_events, fa_load_take_histogram, fa_load_times, fa_load_unpair,
 )
+from fa_sign cimport FA_SIGN_LEVEL, FA_SIGN_NUMBERS, FA_SIGN_SYMBOLS, fa_sign_intervals
 from fastagent._native.envelope cimport EnvelopeSpec
 
 LOUD = FA_LOAD_LOUD
 QUIET_MS = FA_LOAD_QUIET_MS
+SIGN_LEVEL = FA_SIGN_LEVEL
+SIGN_NUMBERS = FA_SIGN_NUMBERS
 TEMPLATE_BYTES_MAX = FA_LOAD_TEMPLATE_BYTES_MAX - 256
 
 AT_SEQUENCE = b"\1"
@@ -30,6 +33,7 @@ CLOSED = FA_LOAD_CLOSED
 ONSET = FA_LOAD_ONSET
 QUIET = FA_LOAD_QUIET
 SAID = FA_LOAD_SAID
+SIGN = FA_LOAD_SIGN
 
 HISTOGRAMS = ("late", "read_late", "up_frame", "down_frame", "up_mark", "down_mark")
 COUNTERS = (
@@ -40,6 +44,15 @@ COUNTERS = (
 CLASS_EDGES_NS = tuple([fa_load_class_ns(i) for i in range(FA_LOAD_CLASSES)])
 
 cdef dict ENCODINGS = {"pcm16": b"l", "mulaw": b"u", "alaw": b"a"}
+
+
+def sign_intervals_ms(int number):
+    """From each murmur of a sign to the next."""
+    cdef int intervals_ms[FA_SIGN_SYMBOLS + 1]
+    if not 0 <= number < FA_SIGN_NUMBERS:
+        raise ValueError(f"expected a number from 0 to {FA_SIGN_NUMBERS - 1}")
+    fa_sign_intervals(<uint32_t> number, intervals_ms)
+    return [intervals_ms[i] for i in range(FA_SIGN_SYMBOLS + 1)]
 
 
 @cython.final

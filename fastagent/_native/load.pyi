@@ -45,6 +45,15 @@ QUIET: Final[int]
 SAID: Final[int]
 """Kind of an event: a clip is out; the value says when its last loud frame ended, in ns."""
 
+SIGN: Final[int]
+"""Kind of an event: a connection of the model, not paired yet, heard a caller's sign; the value is its number."""
+
+SIGN_LEVEL: Final[int]
+"""The least sample (int16) of a murmur, of which signs are made."""
+
+SIGN_NUMBERS: Final[int]
+"""Signs have numbers below this."""
+
 HISTOGRAMS: Final[tuple[str, ...]]
 """``late`` and ``read_late`` are our own; ``up`` goes to the model, ``down`` to the caller; ``frame`` verbatim, ``mark`` by content."""
 
@@ -53,6 +62,13 @@ COUNTERS: Final[tuple[str, ...]]
 
 CLASS_EDGES_NS: Final[tuple[int, ...]]
 """The lower edge of each class of a histogram."""
+
+def sign_intervals_ms(number: int) -> list[int]:
+    """From each murmur of a sign to the next, in ms: the first interval begins the number.
+
+    Raises:
+        ValueError: not below `SIGN_NUMBERS`.
+    """
 
 @final
 class LoadEngine:
@@ -137,7 +153,7 @@ class LoadEngine:
         """Another template for the media messages sent from now on; False too when it is too long."""
 
     def pair(self, one: int, other: int) -> bool:
-        """What one sends the other shall hear; False when either has a partner."""
+        """What one sends the other shall hear, from the next clip that is said; False when either has a partner."""
 
     def unpair(self, one: int) -> bool:
         """Undo `pair`."""

@@ -3,6 +3,7 @@
 ::
 
     exchange   the native engine on its thread: sockets, due times, marks in the audio
+    pairing    whose audio a session of the model has: by the caller's sign in it
     caller     one call: line (a carrier's words) + scenario (what is said and done)
     model      the other end, in the same process: answers each turn with speech
     run        stages of a plan, one after the other ─▶ tally ─▶ report ─▶ page

@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from fastagent.audio.formats import AudioFormat
 from fastagent.errors import LegConnectError, LegError, LegTimeoutError
-from fastagent.load.exchange import Exchange, Pairing
+from fastagent.load.exchange import Exchange
 from fastagent.load.lines import (
     LINES,
     Cut,
@@ -32,6 +32,7 @@ from fastagent.load.lines import (
     Send,
     TwilioLine,
 )
+from fastagent.load.pairing import Pairing
 from fastagent.load.scenario import DropStep, LoadStep, Scenario
 from fastagent.load.speech import FRAME_MS, Speech
 from fastagent.load.tally import Tally
@@ -118,7 +119,7 @@ class Caller:
         self._chance = random.Random(seed * 1_000_003 + number)
         self._parameters: dict[str, str] = {}
         self._connection = -1
-        self._pairing = Pairing()
+        self._pairing: Pairing | None = None
         self._format: AudioFormat | None = None
         self._waiter: asyncio.Future[bool] | None = None
         self._owed: list[tuple[asyncio.TimerHandle, bytes]] = []
@@ -166,8 +167,6 @@ class Caller:
                 headers["X-Twilio-Signature"] = sign(target.token, target.public_url or url)
         elif target.token:
             headers["Authorization"] = f"Bearer {target.token}"
-        # Before the upgrade: a server may ring its model up before it answers us.
-        self._exchange.waiting.append(self._pairing)
         descriptor, rest = await connect(
             url, headers, self._pipes, through=target.through, timeout_s=SETUP_TIMEOUT_S
         )
@@ -181,8 +180,6 @@ class Caller:
             end_quiet_ms=0,
             first=rest,
         )
-        self._pairing.caller = self._connection
-        exchange.join(self._pairing)
         exchange.own(self._connection, self)
         for message in line.begin(self._parameters):
             self._send(message)
@@ -235,24 +232,35 @@ class Caller:
     def _answered(self, ready: Ready) -> None:
         self._engine.set_format(self._connection, ready.format.encoding.value, ready.format.sample_rate)
         self._engine.set_media(self._connection, self.line.media())
-        self._engine.idle(self._connection, self._exchange.silence(ready.format, FRAME_MS))
+        idle = self._exchange.silence(ready.format, FRAME_MS)
+        if self._awaits_model:
+            self._pairing = self._exchange.desk.add_caller(self._connection)
+            if self._pairing.sign >= 0:
+                idle = self._exchange.sign(self._pairing.sign, ready.format, FRAME_MS)
+        self._engine.idle(self._connection, idle)
         self._format = ready.format
 
     # The scenario
 
     async def _play(self) -> None:
-        if self._awaits_model:
-            deadline_s = time.monotonic() + SETUP_TIMEOUT_S
-            while self._pairing.model < 0:
-                if time.monotonic() > deadline_s:
-                    raise CallLostError("no session of the model")
-                await self._sleep(0.05)
+        await self._be_recognised()
         for step in self._scenario.steps(self._chance):
             if time.monotonic() >= self._until():
                 break
             if await self._step(step):
                 return
         await self._hang_up()
+
+    async def _be_recognised(self) -> None:
+        """Make the sign until it is known which session of the model belongs to this call."""
+        if self._pairing is None or self._format is None:
+            return
+        deadline_s = time.monotonic() + SETUP_TIMEOUT_S
+        while not self._exchange.desk.look(self._pairing):
+            if time.monotonic() > deadline_s:
+                raise CallLostError("no session of the model")
+            await self._sleep(0.05)
+        self._engine.idle(self._connection, self._exchange.silence(self._format, FRAME_MS))
 
     async def _step(self, step: LoadStep) -> bool:
         """Do one thing; True when the call is over with it."""
@@ -464,8 +472,8 @@ class Caller:
         """Whatever happened, nothing of the call stays."""
         for timer, _ in self._owed:
             timer.cancel()
-        if self._pairing in self._exchange.waiting:
-            self._exchange.waiting.remove(self._pairing)
+        if self._pairing is not None:
+            self._exchange.desk.remove_caller(self._pairing)
         if self._connection >= 0 and not self._is_closed:
             self._is_hanging_up = True
             self._engine.close(self._connection, is_abrupt=True)

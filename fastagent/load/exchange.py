@@ -5,17 +5,16 @@ A subscriber is told of the messages, onsets and ends of one connection; it answ
 
 import asyncio
 import threading
-from collections import deque
-from dataclasses import dataclass
 from typing import Protocol, Self
 
 from fastagent._native.envelope import EnvelopeSpec
-from fastagent._native.load import CLOSED, MESSAGE, ONSET, QUIET, SAID, LoadEngine
+from fastagent._native.load import CLOSED, MESSAGE, ONSET, QUIET, SAID, SIGN, LoadEngine
 from fastagent.audio.formats import AudioFormat
-from fastagent.load.speech import Clip, Speech, silence_clip, speech_clip
+from fastagent.load.pairing import PairingDesk
+from fastagent.load.speech import Clip, Speech, sign_clip, silence_clip, speech_clip
 from fastagent.wire.envelope import MediaEnvelope
 
-__all__ = ["Exchange", "Pairing", "Subscriber"]
+__all__ = ["Exchange", "Subscriber"]
 
 STOP_TIMEOUT_S = 5.0
 
@@ -39,25 +38,17 @@ class Subscriber(Protocol):
         """The socket is gone; 1006 without a close frame."""
 
 
-@dataclass(slots=True, eq=False)
-class Pairing:
-    """A caller and the session of the model that belongs to it, by connection; -1 while unknown."""
-
-    caller: int = -1
-    model: int = -1
-
-
 class Exchange:
     """The engine, its thread and its clips; an async context manager."""
 
     def __init__(self) -> None:
         self.engine = LoadEngine()
-        self.waiting: deque[Pairing] = deque()
-        """Callers that no session of the model belongs to yet, oldest first."""
+        self.desk = PairingDesk(self.engine.pair)
         self._owners: dict[int, Subscriber] = {}
         self._early: dict[int, list[tuple[int, int, int, bytes]]] = {}
         self._clips: dict[tuple[int, AudioFormat, int], int] = {}
         self._silences: dict[tuple[AudioFormat, int], int] = {}
+        self._signs: dict[tuple[int, AudioFormat, int], int] = {}
         self._specs: dict[MediaEnvelope, int] = {}
         self._thread = threading.Thread(target=self.engine.run, name="load-engine", daemon=True)
 
@@ -92,13 +83,15 @@ class Exchange:
             self._silences[key] = self._add(silence_clip(audio_format, frame_ms))
         return self._silences[key]
 
+    def sign(self, number: int, audio_format: AudioFormat, frame_ms: int) -> int:
+        """The number of a clip of a caller who is to be recognised."""
+        key = (number, audio_format, frame_ms)
+        if key not in self._signs:
+            self._signs[key] = self._add(sign_clip(number, audio_format, frame_ms))
+        return self._signs[key]
+
     def _add(self, clip: Clip) -> int:
         return self.engine.add_clip(clip.text, clip.frames, clip.frame_ms, clip.flags, clip.mark_us)
-
-    def join(self, pairing: Pairing) -> None:
-        """Have the engine compare what both ends of a call say and hear, once both are there."""
-        if pairing.caller >= 0 and pairing.model >= 0:
-            self.engine.pair(pairing.caller, pairing.model)
 
     def own(self, connection: int, owner: Subscriber) -> None:
         """Have ``owner`` told of a connection from now on, and of what it brought before."""
@@ -108,6 +101,9 @@ class Exchange:
 
     def _dispatch(self) -> None:
         for connection, kind, at_ns, value, text in self.engine.events():
+            if kind == SIGN:
+                self.desk.heard(connection, value)
+                continue
             owner = self._owners.get(connection)
             if owner is None:
                 self._early.setdefault(connection, []).append((kind, at_ns, value, text))

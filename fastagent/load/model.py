@@ -17,7 +17,7 @@ import orjson
 from fastagent._native.load import AT_AUDIO, AT_CHUNK
 from fastagent.audio.formats import ALAW_8K, MULAW_8K, PCM16_24K, AudioFormat
 from fastagent.errors import LegError
-from fastagent.load.exchange import Exchange, Pairing
+from fastagent.load.exchange import Exchange
 from fastagent.load.speech import Speech
 from fastagent.load.upgrade import accept
 from fastagent.wire.envelope import MediaEnvelope
@@ -70,8 +70,6 @@ class ModelSide:
         self.exchange = exchange
         self.sessions = 0
         """Upgraded since the start."""
-        self.strays = 0
-        """Sessions that came while no call waited for one."""
         self.errors = 0
         """Requests that were answered with an error."""
         self._server: socket.socket | None = None
@@ -106,30 +104,22 @@ class ModelSide:
     async def _accept_all(self, server: socket.socket) -> None:
         while True:
             raw, _ = await asyncio.get_running_loop().sock_accept(server)
-            # Whose call this is tells the order of arrival, so it is settled before anything is awaited.
-            waiting = self.exchange.waiting
-            pairing = waiting.popleft() if waiting else None
-            self._keep(self._begin(raw, pairing))
+            self._keep(self._begin(raw))
 
-    async def _begin(self, raw: socket.socket, pairing: Pairing | None) -> None:
+    async def _begin(self, raw: socket.socket) -> None:
         try:
             descriptor, rest, headers = await accept(raw, timeout_s=ACCEPT_TIMEOUT_S)
         except LegError:
-            if pairing is not None:
-                self.exchange.waiting.appendleft(pairing)
             return
         self.sessions += 1
-        self.strays += pairing is None
         offered = headers.get("sec-websocket-protocol", "") + headers.get("openai-beta", "")
-        _Session(self, descriptor, rest, pairing, is_beta="realtime=v1" in offered or "beta" in offered)
+        _Session(self, descriptor, rest, is_beta="realtime=v1" in offered or "beta" in offered)
 
 
 class _Session:
     """One session of the model."""
 
-    def __init__(
-        self, side: ModelSide, descriptor: int, rest: bytes, pairing: Pairing | None, *, is_beta: bool
-    ) -> None:
+    def __init__(self, side: ModelSide, descriptor: int, rest: bytes, *, is_beta: bool) -> None:
         self._side = side
         self._engine = side.exchange.engine
         self._is_beta = is_beta
@@ -152,9 +142,7 @@ class _Session:
             first=rest,
         )
         self._engine.set_format(self.connection, self._input.encoding.value, self._input.sample_rate)
-        if pairing is not None:
-            pairing.model = self.connection
-            side.exchange.join(pairing)
+        side.exchange.desk.add_session(self.connection)
         self._id = f"sess_load_{self.connection}"
         self._send("session.created", session=self._session())
         side.exchange.own(self.connection, self)
@@ -254,6 +242,7 @@ class _Session:
 
     def closed(self, at_ns: int, code: int) -> None:
         """The client went away."""
+        self._side.exchange.desk.remove_session(self.connection)
         if self._timer is not None:
             self._timer.cancel()
 

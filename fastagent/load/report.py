@@ -195,13 +195,19 @@ class Report:
         metrics: dict[str, float],
         model_sessions: int | None,
         model_strays: int,
+        paired_by_order: int,
         model_errors: int,
     ) -> None:
         """The run is over."""
         self.total.add(rest)
         self.is_interrupted = is_interrupted
         self.metrics = metrics
-        self.model = {"sessions": model_sessions, "strays": model_strays, "errors": model_errors}
+        self.model = {
+            "sessions": model_sessions,
+            "strays": model_strays,
+            "paired_by_order": paired_by_order,
+            "errors": model_errors,
+        }
 
     def _breaches(self, report: StageReport) -> list[Breach]:
         return breaches(list(self._test.limits), report.figures())

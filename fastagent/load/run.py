@@ -133,7 +133,8 @@ class LoadRun:
                 is_interrupted=self._stop.is_set(),
                 metrics={name: round(after[name] - before.get(name, 0.0), 6) for name in after},
                 model_sessions=model.sessions if model is not None else None,
-                model_strays=model.strays if model is not None else 0,
+                model_strays=self._exchange.desk.strays,
+                paired_by_order=self._exchange.desk.by_order,
                 model_errors=model.errors if model is not None else 0,
             )
             return self._report

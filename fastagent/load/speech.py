@@ -6,6 +6,7 @@ other rates and other sizes of message, and is farther from the edges of frames 
 """
 
 import base64
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,20 @@ import numpy.typing as npt
 import soxr
 
 from fastagent._native import g711
-from fastagent._native.load import LOUD, QUIET_MS
+from fastagent._native.load import LOUD, QUIET_MS, SIGN_LEVEL, sign_intervals_ms
 from fastagent.audio.formats import AudioFormat, Encoding
 
-__all__ = ["FRAME_MS", "SPEECH_RATE", "Clip", "Speech", "babble", "lay_words", "silence_clip", "speech_clip"]
+__all__ = [
+    "FRAME_MS",
+    "SPEECH_RATE",
+    "Clip",
+    "Speech",
+    "babble",
+    "lay_words",
+    "sign_clip",
+    "silence_clip",
+    "speech_clip",
+]
 
 SPEECH_RATE = 24_000
 FRAME_MS = 20
@@ -31,6 +42,10 @@ TAIL_MS = 200
 WORD_BREAK_MS = 40
 WORD_MS_MIN = 30
 PEAK = 20_000
+MURMUR_MS = 6
+MURMUR_HZ = 1000
+MURMUR_PEAK = 2 * SIGN_LEVEL
+"""Far below what is loud, and below what detectors take for speech."""
 
 Samples = npt.NDArray[np.int16]
 
@@ -153,6 +168,25 @@ def silence_clip(audio_format: AudioFormat, frame_ms: int) -> Clip:
         noise = noise * 6  # else too few codes to tell frames apart
     data = _encoded(noise.astype("<i2").tobytes(), audio_format)
     text = _base64_frames(data, audio_format, frame_ms, frames)
+    return Clip(text, frames, frame_ms, bytes(frames), bytes(4 * frames))
+
+
+def sign_clip(number: int, audio_format: AudioFormat, frame_ms: int) -> Clip:
+    """A caller's number in faint murmurs, to be sent over and over: `fa_sign.h` says how it is read.
+
+    Raises:
+        ValueError: not below `SIGN_NUMBERS`.
+    """
+    begin_ms, *intervals_ms = sign_intervals_ms(number)
+    frames = -(-(begin_ms + sum(intervals_ms)) // frame_ms)
+    rate = audio_format.sample_rate
+    pcm = np.zeros(frames * audio_format.samples_in_ms(frame_ms), dtype=np.float32)
+    t = np.arange(MURMUR_MS * rate // 1000) / rate
+    murmur = MURMUR_PEAK * np.cos(2 * np.pi * MURMUR_HZ * t)
+    for at_ms in itertools.accumulate(intervals_ms, initial=0):
+        at = at_ms * rate // 1000
+        pcm[at : at + len(murmur)] = murmur
+    text = _base64_frames(_encoded(pcm.astype("<i2").tobytes(), audio_format), audio_format, frame_ms, frames)
     return Clip(text, frames, frame_ms, bytes(frames), bytes(4 * frames))
 
 

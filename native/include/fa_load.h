@@ -58,6 +58,7 @@ typedef enum {
     FA_LOAD_ONSET,       /* a loud sample, the first after `fa_load_expect` or after the speech before ended */
     FA_LOAD_QUIET,       /* the connection's `end_quiet_ms` of quiet after speech */
     FA_LOAD_SAID,        /* a clip is out; value: when its last loud frame was due, ns */
+    FA_LOAD_SIGN,        /* a model's connection without a partner heard a caller's sign (fa_sign.h); value: its number */
 } fa_load_kind;
 
 typedef enum {
@@ -112,7 +113,8 @@ int fa_load_add(fa_load *e, int fd, bool is_client, bool is_up, int spec, const 
 int fa_load_format(fa_load *e, int connection, char encoding, int sample_rate);
 /* Another template for the media messages sent from now on. */
 int fa_load_media(fa_load *e, int connection, const char *text, size_t size);
-/* What one sends shall arrive at the other. -1 when either has a partner. */
+/* What one sends shall arrive at the other; marks count from the next clip that is said. -1 when either has a
+ * partner. */
 int fa_load_pair(fa_load *e, int one, int other);
 int fa_load_unpair(fa_load *e, int one);
 

@@ -18,13 +18,14 @@
 
 #include "fa_base64.h"
 #include "fa_g711.h"
+#include "fa_sign.h"
 
 #define NS_PER_MS 1000000ll
 #define NS_PER_US 1000ll
 #define READ_BYTES (256 * 1024)
 #define EPOLL_EVENTS 512
 #define SPECS_MAX 16
-#define CLIPS_MAX 1024
+#define CLIPS_MAX 8192
 #define HEAD_BYTES_MAX 14
 #define WAIT_MS_MAX 100
 /* By edges: by levels each event is polled twice. A short read has emptied the socket, unless the peer closed. */
@@ -71,6 +72,9 @@ typedef struct {
     uint64_t last_mark;            /* sample position of the last mark found here */
     int64_t matched_us, matched_sample; /* the last mark that was recognised: its two positions */
     bool has_match, has_last_mark, is_speech, is_expecting;
+    bool is_nameless;              /* a model's, and nobody has said yet whose audio comes here */
+    bool is_accounted;             /* what it says began when it had a partner already */
+    fa_sign_reader sign;
     int64_t last_audio_ns, played_ns;
 } connection;
 
@@ -91,7 +95,7 @@ struct fa_load {
     uint64_t counters[FA_LOAD_COUNTERS];
     uint32_t histogram[FA_LOAD_HISTOGRAMS][FA_LOAD_CLASSES];
     int64_t largest[FA_LOAD_HISTOGRAMS];
-    uint8_t is_loud_mulaw[256], is_loud_alaw[256];
+    int16_t mulaw[256], alaw[256]; /* what each code stands for */
     int64_t wall_less_mono_ns;
     uint8_t read[READ_BYTES];
     uint8_t frame[HEAD_BYTES_MAX + FA_LOAD_TEMPLATE_BYTES_MAX + 65536];
@@ -416,7 +420,7 @@ static void send_due(fa_load *e, connection *c)
             c->sent_count--;
         }
         c->sent[(c->sent_first + c->sent_count++) % FA_LOAD_SENT_MAX] = (sent_frame){due, text, k->frame_chars};
-        if (is_said && flags & FLAG_MARK) {
+        if (is_said && c->is_accounted && flags & FLAG_MARK) {
             if (c->marks_count == FA_LOAD_MARKS_MAX) {
                 c->marks_first++;
                 c->marks_count--;
@@ -479,6 +483,8 @@ static void match_frame(fa_load *e, const connection *c, connection *from, const
 static void match_mark(fa_load *e, connection *c, connection *from, uint64_t sample, int64_t at_ns)
 {
     int64_t slack_us = FA_LOAD_MARK_SLACK_MS * 1000;
+    if (!from->is_accounted)
+        return;
     while (from->marks_count > 0 &&
            at_ns - from->marks[from->marks_first % FA_LOAD_MARKS_MAX].due_ns > FA_LOAD_MARK_LIMIT_MS * NS_PER_MS) {
         from->marks_first++;
@@ -551,17 +557,19 @@ static void take_audio(fa_load *e, connection *c, const char *text, size_t chars
             return;
         }
         size_t n = c->encoding == 'l' ? (size_t)bytes / 2 : (size_t)bytes;
-        const uint8_t *loud = c->encoding == 'u' ? e->is_loud_mulaw : e->is_loud_alaw;
+        const int16_t *of_code = c->encoding == 'u' ? e->mulaw : e->alaw;
         for (size_t i = 0; i < n; i++) {
-            bool is_loud;
-            if (c->encoding == 'l') {
-                int16_t s;
+            int16_t s;
+            if (c->encoding == 'l')
                 memcpy(&s, e->audio + 2 * i, 2);
-                is_loud = s >= FA_LOAD_LOUD || s <= -FA_LOAD_LOUD;
-            } else {
-                is_loud = loud[e->audio[i]];
+            else
+                s = of_code[e->audio[i]];
+            if (c->is_nameless && (s >= FA_SIGN_LEVEL || s <= -FA_SIGN_LEVEL)) {
+                int number = fa_sign_read(&c->sign, c->samples + i, c->sample_rate);
+                if (number >= 0)
+                    tell(e, c, FA_LOAD_SIGN, at_ns, number, NULL, 0);
             }
-            if (!is_loud) {
+            if (s < FA_LOAD_LOUD && s > -FA_LOAD_LOUD) {
                 c->quiet++;
                 continue;
             }
@@ -807,11 +815,8 @@ fa_load *fa_load_new(void)
     }
     for (int i = 0; i < 256; i++) {
         uint8_t code = (uint8_t)i;
-        int16_t s;
-        fa_ulaw_decode(&code, 1, &s);
-        e->is_loud_mulaw[i] = s >= FA_LOAD_LOUD || s <= -FA_LOAD_LOUD;
-        fa_alaw_decode(&code, 1, &s);
-        e->is_loud_alaw[i] = s >= FA_LOAD_LOUD || s <= -FA_LOAD_LOUD;
+        fa_ulaw_decode(&code, 1, &e->mulaw[i]);
+        fa_alaw_decode(&code, 1, &e->alaw[i]);
     }
     return e;
 }
@@ -945,6 +950,7 @@ int fa_load_add(fa_load *e, int fd, bool is_client, bool is_up, int spec, const 
         c->is_open = true;
         c->mask = 0x5ac317e8u ^ (uint32_t)id * 2654435761u;
         c->end_quiet_ms = end_quiet_ms;
+        c->is_nameless = !is_up;
         e->connections[e->count++] = c;
         struct epoll_event event = {.events = WATCHED, .data.u32 = (uint32_t)id};
         if (epoll_ctl(e->epoll, EPOLL_CTL_ADD, fd, &event) < 0)
@@ -984,6 +990,7 @@ int fa_load_format(fa_load *e, int number, char encoding, int sample_rate)
         c->samples = c->quiet = 0;
         c->quiet = (uint64_t)sample_rate; /* nothing yet is quiet */
         c->has_match = c->has_last_mark = c->is_speech = false;
+        c->sign = (fa_sign_reader){0};
     });
 }
 
@@ -1028,6 +1035,7 @@ int fa_load_pair(fa_load *e, int one, int other)
             d->peer = one;
             forget_sent(c);
             forget_sent(d);
+            c->is_nameless = d->is_nameless = c->is_accounted = d->is_accounted = false;
             c->has_match = d->has_match = c->has_last_mark = d->has_last_mark = false;
         }
     });
@@ -1055,6 +1063,7 @@ int fa_load_say(fa_load *e, int number, int k)
         c->said_clip = k < e->clip_count ? k : -1;
         c->said_at = 0;
         c->spoke_ns = c->last_loud_ns = 0;
+        c->is_accounted = c->peer >= 0;
         begin_sending(e, c);
     });
 }

@@ -7,8 +7,11 @@ import socket
 import struct
 import threading
 
+import numpy as np
 import pytest
+import soxr
 
+from fastagent._native import g711
 from fastagent._native.envelope import EnvelopeSpec
 from fastagent._native.load import (
     AT_AUDIO,
@@ -20,15 +23,18 @@ from fastagent._native.load import (
     ONSET,
     QUIET,
     SAID,
+    SIGN,
     TEMPLATE_BYTES_MAX,
     LoadEngine,
 )
-from fastagent.audio.formats import MULAW_8K
-from fastagent.load.speech import babble, silence_clip, speech_clip
+from fastagent.audio.formats import MULAW_8K, PCM16_24K
+from fastagent.load.speech import babble, sign_clip, silence_clip, speech_clip
 
 TIMEOUT_S = 10.0
 SPEECH = babble(300, 3)
 MEDIA = b'{"t":"m","n":' + AT_SEQUENCE + b',"c":' + AT_CHUNK + b',"a":"' + AT_AUDIO + b'"}'
+
+MEDIA_AT = b'{"t":"m","a":"%s"}'
 
 
 class Peer:
@@ -200,3 +206,41 @@ def test_wrong_arguments_are_refused(bench):
     for work in (engine.hush, engine.mute, engine.expect, engine.cut, engine.unpair, engine.close):
         assert not work(99)
     assert not engine.send(99, b"")
+
+
+@pytest.mark.parametrize("audio_format", [MULAW_8K, PCM16_24K])
+def test_a_session_is_told_whose_audio_it_has_until_it_is_paired(bench, audio_format):
+    caller, _ = bench.add()
+    model, to_model = bench.add(is_client=False, is_up=False)
+    bench.engine.set_format(model, audio_format.encoding.value, audio_format.sample_rate)
+
+    def send(number, sent_format, frames):
+        clip = sign_clip(number, sent_format, 20)
+        data = b"".join(base64.b64decode(one) for one in frames_of(clip)[frames])
+        if sent_format != audio_format:  # a server resampled it on the way
+            given = np.frombuffer(g711.ulaw_decode(data), dtype="<i2").astype(np.float32)
+            data = soxr.resample(given, 8000, 24_000, quality="HQ").astype("<i2").tobytes()
+        for at in range(0, len(data), 4800):
+            to_model.write(MEDIA_AT % base64.b64encode(data[at : at + 4800]))
+
+    def heard():
+        return bench.wait(model, SIGN)[3]
+
+    send(0, MULAW_8K, slice(None))
+    assert heard() == 0
+    send(1023, MULAW_8K, slice(7, None))  # the beginning was lost, so the next one tells
+    send(1023, MULAW_8K, slice(None))
+    assert heard() == 1023
+    assert bench.engine.pair(caller, model)
+    send(5, MULAW_8K, slice(None))
+    to_model.write(b'{"t":"end"}')
+    told = []
+    while not told or told[-1][1] != MESSAGE:
+        assert select.select([bench.engine.fileno()], [], [], TIMEOUT_S)[0]
+        told += bench.engine.events()
+    assert SIGN not in {event[1] for event in told}
+
+
+def frames_of(clip):
+    size = len(clip.text) // clip.frames
+    return [clip.text[i * size : (i + 1) * size] for i in range(clip.frames)]
