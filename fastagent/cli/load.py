@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from fastagent.errors import ConfigurationError
 from fastagent.load.caller import Target
-from fastagent.load.knee import KneeSearch
+from fastagent.load.knee import FIRST_LEVEL, KneeSearch
 from fastagent.load.limits import DEFAULT_LIMITS, parse_limit
 from fastagent.load.lines import MEDIA
 from fastagent.load.model import ModelOptions
@@ -46,7 +46,11 @@ examples:
   # the generator against itself: what of every figure is its own
   fastagent load --carrier realtime --calls 200 --duration 10
 
-exit: 0 all limits kept, 1 a limit broken, 2 a wrong command line, 3 VOID: the generator itself was too slow.
+exit code:
+  0  every limit was kept, or none was given
+  1  a limit was broken; with --find-knee, no level kept them
+  2  the command line is wrong or cannot be followed: a bad value, a missing file, a port in use
+  3  VOID: the generator itself was too slow to be believed, or nothing was measured
 docs/load.md tells what is measured how.
 """
 
@@ -59,6 +63,7 @@ DEFAULT_URLS = {
 DISPLAY_EVERY_S = 5
 """Where the display is not a terminal."""
 VOICE_RATE = 16_000
+WRONG_COMMAND_LINE = 2
 CALLER_VOICE = "en-gb"
 
 
@@ -148,7 +153,15 @@ def add_parser(verbs: "argparse._SubParsersAction[argparse.ArgumentParser]") -> 
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Run the test and write its report."""
+    """Run the test and write its report; gives the exit code."""
+    try:
+        return await _run(options)
+    except ConfigurationError as error:  # not 1, which says that a limit was broken
+        print(f"fastagent load: {error}", file=sys.stderr)
+        return WRONG_COMMAND_LINE
+
+
+async def _run(options: argparse.Namespace) -> int:
     test = _test(options)
     _check_writable(options.json, options.html)
     display = _Display(sys.stderr, is_quiet=options.quiet)
@@ -179,6 +192,8 @@ def _test(options: argparse.Namespace) -> LoadTest:
     model = None
     if not options.no_model:
         host, port = _address(options.model_listen)
+        if options.model_silence_ms < 1 or options.model_delay_ms < 0:
+            raise ConfigurationError("--model-silence-ms and --model-delay-ms: expected at least 1, and 0")
         model = ModelOptions(
             host, port, options.model_silence_ms, options.model_delay_ms, greets=options.model_greets
         )
@@ -225,11 +240,13 @@ def _target(options: argparse.Namespace) -> Target:
 def _plan(options: argparse.Namespace) -> Plan:
     opening = {
         "opening_per_s": parse_rate(options.ramp),
-        "settle_s": max(0.0, options.settle_s),
+        "settle_s": options.settle_s,
         "call_s": options.call_s,
     }
     if options.find_knee:
-        knee = KneeSearch(step_s=options.step_s, most=options.most)
+        if options.most < 1:
+            raise ConfigurationError("--most: expected at least 1 call")
+        knee = KneeSearch(first=min(FIRST_LEVEL, options.most), step_s=options.step_s, most=options.most)
         return Plan(knee=knee, **opening)
     if options.rate is not None:
         stages = [Stage(options.duration, rate_per_s=parse_rate(options.rate))]

@@ -1,6 +1,6 @@
 """The knee: the most calls at which every limit is kept. Up to the first failure, then halving the gap."""
 
-__all__ = ["KneeSearch"]
+__all__ = ["FIRST_LEVEL", "KneeSearch"]
 
 FIRST_LEVEL = 10
 STEP_S = 10.0

@@ -14,6 +14,7 @@ STEP_S = 15.0
 SETTLE_S = 2.0
 OPENING_PER_S = 20.0
 CALLS_MAX = 20_000
+DURATION_S_MAX = 1e6
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +56,14 @@ class Plan:
             raise ConfigurationError("expected stages or the search for a knee")
         if not (math.isfinite(self.opening_per_s) and self.opening_per_s > 0):
             raise ConfigurationError("the rate of opening must be more than 0")
+        if not 0 <= self.settle_s < DURATION_S_MAX:
+            raise ConfigurationError("--settle-s: expected 0 s or more")
+        if self.call_s is not None and not 0 < self.call_s < DURATION_S_MAX:
+            raise ConfigurationError("--call-s: expected more than 0 s")
+        if self.knee is not None and not 0 < self.knee.step_s < DURATION_S_MAX:
+            raise ConfigurationError("--step-s: expected more than 0 s")
         for stage in self.stages:
-            if not 0 < stage.duration_s < 1e6:
+            if not 0 < stage.duration_s < DURATION_S_MAX:
                 raise ConfigurationError("a stage must last longer than 0 s")
             if not (1 <= stage.calls <= CALLS_MAX or 0 < stage.rate_per_s <= 1000):
                 raise ConfigurationError(f"expected 1 to {CALLS_MAX} calls, or a rate of up to 1000 a second")

@@ -213,12 +213,15 @@ def test_exit_codes_tell_of_limits_and_of_a_server_that_is_not_there(calm, capsy
         ["--fault", "gremlins=1"],
         ["--url", "http://x"],
         ["--media", "tape"],
+        ["--find-knee", "--most", "0"],
+        ["--call-s", "nan"],
+        ["--script", "/nowhere.txt"],
     ],
 )
 def test_a_wrong_command_line_is_said_before_anything_is_called(more, capsys):
     arguments = [one for one in command_line(1) if one not in ("--calls", "1")] + more
-    assert main(arguments) == 1
-    assert "--" in capsys.readouterr().err
+    assert main(arguments) == 2
+    assert "fastagent load: " in capsys.readouterr().err
 
 
 def test_a_late_generator_makes_a_run_void(monkeypatch, capsys):
