@@ -121,7 +121,8 @@ int fa_load_unpair(fa_load *e, int one);
 /* A text message, a template too. -1 when the connection is gone. */
 int fa_load_send(fa_load *e, int connection, const char *text, size_t size);
 
-/* Sends `clip` over and over whenever nothing is said; -1 sends nothing then. */
+/* Sends `clip` over and over whenever nothing is said; -1 sends nothing then. It begins within a frame's time, so
+ * that what many connections send is spread over it. */
 int fa_load_idle(fa_load *e, int connection, int clip);
 /* Says a clip once, from the next frame on; it takes the place of one that is being said. */
 int fa_load_say(fa_load *e, int connection, int clip);

@@ -72,6 +72,7 @@ struct fa_load {
     connection **connections;
     int count, room;
     int *heap, heap_count; /* of connections, by due_ns */
+    uint32_t begun;        /* connections that began to idle */
     clip clips[CLIPS_MAX];
     int clip_count;
     fa_envelope_spec specs[SPECS_MAX];
@@ -102,6 +103,7 @@ void load_tell(fa_load *e, const connection *c, fa_load_kind kind, int64_t at_ns
 void load_record(fa_load *e, fa_load_histogram which, int64_t value_ns);
 
 /* load_schedule.c */
+void load_begin_idling(fa_load *e, connection *c);
 void load_begin_sending(fa_load *e, connection *c);
 void load_end_sending(fa_load *e, connection *c);
 void load_send_all_due(fa_load *e);

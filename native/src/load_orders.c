@@ -191,7 +191,7 @@ int fa_load_idle(fa_load *e, int number, int k)
     ON_CONNECTION(e, number, {
         c->idle_clip = k < e->clip_count ? k : -1;
         c->idle_at = 0;
-        load_begin_sending(e, c);
+        load_begin_idling(e, c);
     });
 }
 

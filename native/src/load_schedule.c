@@ -34,6 +34,22 @@ static void heap_settle(fa_load *e, int at)
     heap_put(e, at, id);
 }
 
+/* Calls are opened at even distances, so without this they would fall due together: at 20 a second, all at two
+ * moments of each 20 ms. Steps of the golden ratio lie apart from one another, however many there are. */
+void load_begin_idling(fa_load *e, connection *c)
+{
+    if (c->heap_at >= 0 || !c->is_open || c->idle_clip < 0)
+        return;
+    load_begin_sending(e, c);
+    int64_t quantum_ns = FA_LOAD_QUANTUM_US * NS_PER_US, quanta = e->clips[c->idle_clip].frame_ns / quantum_ns;
+    uint32_t phase = ++e->begun * 2654435769u;
+    if (quanta > 0) {
+        int64_t wanted = (int64_t)((uint64_t)phase * (uint64_t)quanta >> 32), is = c->due_ns / quantum_ns % quanta;
+        c->due_ns += (wanted - is + quanta) % quanta * quantum_ns;
+        heap_settle(e, c->heap_at);
+    }
+}
+
 void load_begin_sending(fa_load *e, connection *c)
 {
     if (c->heap_at >= 0 || !c->is_open)
