@@ -396,6 +396,9 @@ def _print(report: Report, out: TextIO) -> None:
             print(f"  broken      {text}", file=out)
     knee = report.knee
     if knee is not None:
-        print(f"knee: {knee.kept} calls kept every limit (first that did not: {knee.broken})", file=out)
+        next_one = "none that was tried did not" if knee.broken is None else f"{knee.broken} did not"
+        print(f"knee: {knee.kept} calls kept every limit; {next_one}", file=out)
+        if report.void:
+            print("knee: a void level counts as one that did not, so it is no figure of the server", file=out)
     for reason in report.void:
         print(f"VOID: {reason}", file=out)

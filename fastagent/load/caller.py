@@ -36,7 +36,7 @@ from fastagent.load.pairing import Pairing
 from fastagent.load.scenario import DropStep, LoadStep, Scenario
 from fastagent.load.speech import FRAME_MS, Speech
 from fastagent.load.tally import Tally
-from fastagent.load.upgrade import TlsPipes, connect
+from fastagent.load.upgrade import TLS_FAILED, TlsPipes, connect
 from fastagent.testing.caller_script import HangUpStep, KeysStep, PauseStep, SayStep
 from fastagent.testing.twilio_requests import post_form, sign
 
@@ -490,5 +490,5 @@ def _reason(error: CallLostError | LegError) -> str:
     if isinstance(error, LegTimeoutError):
         return "no upgrade in time"
     if isinstance(error, LegConnectError):
-        return "not reachable"
+        return TLS_FAILED if error.reason == TLS_FAILED else "not reachable"
     return str(error)

@@ -90,6 +90,16 @@ class LoadRun:
         self._voices = {**{text: babble(BABBLE_MS, i) for i, text in enumerate(test.scenario.spoken())}}
         self._voices.update(test.voices)
 
+    @property
+    def is_measuring(self) -> bool:
+        """A level was reached and is being measured."""
+        return self._window is not None
+
+    @property
+    def counts(self) -> Mapping[str, int]:
+        """What was counted since the start, as the report's ``total``; as new as the last second told."""
+        return self._report.total.counts
+
     def stop(self) -> None:
         """End the run now; calls hang up."""
         self._stop.set()

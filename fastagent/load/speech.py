@@ -6,6 +6,7 @@ other rates and other sizes of message, and is farther from the edges of frames 
 """
 
 import base64
+import functools
 import itertools
 import math
 from collections.abc import Sequence
@@ -120,6 +121,7 @@ def _next_mark(at: int) -> int:
     return (math.ceil((earliest_ms - MARK_MS) / GRID_MS) * GRID_MS + MARK_MS) * SPEECH_RATE // 1000
 
 
+@functools.cache
 def babble(duration_ms: int, seed: int) -> Speech:
     """Speech-like sound without words, the same for the same seed: voiced syllables with two formants."""
     chance = np.random.default_rng(seed)

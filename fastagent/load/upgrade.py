@@ -12,11 +12,12 @@ from urllib.parse import urlsplit
 
 from fastagent.errors import LegConnectError, LegTimeoutError
 
-__all__ = ["TlsPipes", "accept", "connect"]
+__all__ = ["TLS_FAILED", "TlsPipes", "accept", "connect"]
 
 LEG = "carrier"
 HEAD_BYTES_MAX = 16_384
 PIPE_BYTES = 65_536
+TLS_FAILED = "no TLS, or a certificate that is not trusted"
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
 
@@ -105,6 +106,8 @@ async def connect(
     except TimeoutError:
         _close(raw)
         raise LegTimeoutError(LEG, f"no upgrade within {timeout_s:g} s", retryable=True) from None
+    except ssl.SSLError:
+        raise LegConnectError(LEG, TLS_FAILED, retryable=False) from None
     except (OSError, ValueError) as error:
         _close(raw)
         raise LegConnectError(LEG, type(error).__name__, retryable=True) from None
