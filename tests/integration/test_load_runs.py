@@ -50,6 +50,13 @@ def load_test(target, model_port, *, calls=3, duration_s=60.0, scenario=ONE_TURN
     )
 
 
+@pytest.fixture(scope="module", autouse=True)
+def short_seconds():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(load_run, "TICK_S", 0.1)
+        yield
+
+
 async def run_until(answers, test):
     """A run that ends with its first look at so many answers: no machine is too slow for that, none waits."""
 
@@ -58,9 +65,7 @@ async def run_until(answers, test):
             load.stop()
 
     load = LoadRun(test, on_second=look)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(load_run, "TICK_S", 0.1)
-        return (await load.run()).as_json()
+    return (await load.run()).as_json()
 
 
 def run(work):
@@ -85,18 +90,18 @@ async def served(model_port):
 
 @pytest.fixture(scope="module")
 def reports():
-    """A run of each carrier against one server."""
+    """A run of each carrier, at the same time: most of a run is waiting."""
+
+    async def call(carrier, url, token, media):
+        port = free_port()
+        async with served(port) as server:
+            public = PUBLIC_URL if carrier == "twilio" else ""
+            target = Target(carrier, url.format(server.port), token, public, media=media)
+            return await run_until(3, load_test(target, port, limits=tuple(parse_limit("failed=0"))))
 
     async def main():
-        port = free_port()
-        found = {}
-        async with served(port) as server:
-            for carrier, (url, token, media) in TARGETS.items():
-                public = PUBLIC_URL if carrier == "twilio" else ""
-                target = Target(carrier, url.format(server.port), token, public, media=media)
-                test = load_test(target, port, limits=tuple(parse_limit("failed=0")))
-                found[carrier] = await run_until(3, test)
-        return found
+        runs = (call(carrier, *target) for carrier, target in TARGETS.items())
+        return dict(zip(TARGETS, await asyncio.gather(*runs), strict=True))
 
     return run(main())
 
@@ -197,7 +202,20 @@ def command_line(port, *more):
         "--model-listen",
         f"127.0.0.1:{free_port()}",
     ]
-    return ["load", *target, "--calls", "1", "--duration", "0.3", "--settle-s", "0", "--quiet", *more]
+    return [
+        "load",
+        *target,
+        "--calls",
+        "1",
+        "--duration",
+        "0.3",
+        "--settle-s",
+        "0",
+        "--ramp",
+        "1000/s",
+        "--quiet",
+        *more,
+    ]
 
 
 @pytest.fixture
