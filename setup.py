@@ -64,6 +64,10 @@ KERNELS: dict[str, list[str]] = {
     "conceal": ["conceal"],
     "level": ["level"],
     "record": ["g711", "g711_avx2", "record"],
+    "load": [
+        "base64", "base64_avx2", "envelope", "g711", "g711_avx2", "load", "load_frame", "load_histogram",
+        "load_marks", "load_orders", "load_schedule", "load_socket", "sign", "utf8",
+    ],
     "tap": [
         "bands", "bargein", "convert", "dtmf", "g711", "g711_avx2", "level", "playout", "record", "reference",
         "resample", "resample_avx2", "stages", "tap", "vad",

@@ -15,6 +15,7 @@ from fastagent.cli import (
     dial,
     explore,
     graph,
+    load,
     local,
     mcp,
     new,
@@ -31,7 +32,7 @@ from fastagent.errors import FastAgentError
 __all__ = ["main"]
 
 VERBS = (
-    serve, demo, call, dial, play, top, profile, local, recordings, replay,
+    serve, demo, call, load, dial, play, top, profile, local, recordings, replay,
     mcp, verify, graph, explore, new, bench,
 )  # fmt: skip
 
@@ -41,6 +42,7 @@ examples:
   fastagent demo banking                                another: banking, healthcare, retail, enterprise
   fastagent serve fastagent.examples.appointment:agent  answer calls on this machine
   fastagent call --say "book an appointment"            ring a running server
+  fastagent load --calls 100 --duration 30              many calls at once, and a report
   fastagent dial +15550100001 --agent ID                have a running server call a number
   fastagent play greeting.wav --session ID              play a file into a running call
   fastagent top                                         watch the calls of a running server

@@ -11,6 +11,7 @@ import fastagent.agent
 import fastagent.client
 import fastagent.context
 import fastagent.examples.appointment
+import fastagent.load
 import fastagent.sessions
 import fastagent.telephony
 import fastagent.tools
@@ -43,6 +44,23 @@ import fastagent.tools
                 "VoicePolicy",
                 "WatchSpec",
                 "WatchStep",
+            },
+        ),
+        (
+            fastagent.load,
+            {
+                "KneeSearch",
+                "Limit",
+                "LoadRun",
+                "LoadTest",
+                "ModelOptions",
+                "Plan",
+                "Report",
+                "Scenario",
+                "Stage",
+                "Target",
+                "page",
+                "parse_limit",
             },
         ),
         (fastagent.agent, {"AgentSession", "FastAgent", "FunctionOutcome", "Task", "Transition"}),
