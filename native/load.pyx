@@ -12,7 +12,7 @@ from fa_load cimport (
     fa_load, fa_load_add, fa_load_add_clip, fa_load_add_spec, fa_load_class_ns, fa_load_close, fa_load_counters,
     fa_load_cut, fa_load_event, fa_load_event_fd, fa_load_expect, fa_load_format, fa_load_free, fa_load_hush,
     fa_load_idle, fa_load_media, fa_load_mute, fa_load_new, fa_load_pair, fa_load_run, fa_load_say, fa_load_send,
-    fa_load_stop, fa_load_take_events, fa_load_take_histogram, fa_load_times, fa_load_unpair,
+    fa_load_stop, fa_load_take_events, fa_load_take_histogram, fa_load_times,
 )
 from fa_sign cimport FA_SIGN_LEVEL, FA_SIGN_NUMBERS, FA_SIGN_SYMBOLS, fa_sign_intervals
 from fastagent._native.envelope cimport EnvelopeSpec
@@ -161,10 +161,6 @@ cdef class LoadEngine:
     def pair(self, int one, int other):
         """What one sends the other shall hear."""
         return fa_load_pair(self.engine, one, other) == 0
-
-    def unpair(self, int one):
-        """Undo `pair`."""
-        return fa_load_unpair(self.engine, one) == 0
 
     def send(self, int connection, bytes text not None):
         """Send a text message."""

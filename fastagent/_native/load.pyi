@@ -155,9 +155,6 @@ class LoadEngine:
     def pair(self, one: int, other: int) -> bool:
         """What one sends the other shall hear, from the next clip that is said; False when either has a partner."""
 
-    def unpair(self, one: int) -> bool:
-        """Undo `pair`."""
-
     def send(self, connection: int, text: bytes) -> bool:
         """Send a text message, a template too."""
 

@@ -116,7 +116,6 @@ int fa_load_media(fa_load *e, int connection, const char *text, size_t size);
 /* What one sends shall arrive at the other; marks count from the next clip that is said. -1 when either has a
  * partner. */
 int fa_load_pair(fa_load *e, int one, int other);
-int fa_load_unpair(fa_load *e, int one);
 
 /* A text message, a template too. -1 when the connection is gone. */
 int fa_load_send(fa_load *e, int connection, const char *text, size_t size);

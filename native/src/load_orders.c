@@ -153,15 +153,6 @@ static void forget_sent(connection *c)
     c->sent_count = c->marks_count = 0;
 }
 
-int fa_load_unpair(fa_load *e, int one)
-{
-    ON_CONNECTION(e, one, {
-        if (c->peer >= 0)
-            e->connections[c->peer]->peer = -1;
-        c->peer = -1;
-    });
-}
-
 int fa_load_pair(fa_load *e, int one, int other)
 {
     ON_CONNECTION(e, one, {

@@ -67,6 +67,10 @@ class FakeCall:
     record: CallJournal | None = None
     dismissals: int = 0
 
+    @property
+    def session_id(self) -> str:
+        return self.call_id
+
     def dismiss(self) -> None:
         self.dismissals += 1
 

@@ -205,7 +205,7 @@ def test_wrong_arguments_are_refused(bench):
         bench.add(media=b"x" * (TEMPLATE_BYTES_MAX + 1))
     with pytest.raises(RuntimeError):
         engine.run()
-    for work in (engine.hush, engine.mute, engine.expect, engine.cut, engine.unpair, engine.close):
+    for work in (engine.hush, engine.mute, engine.expect, engine.cut, engine.close):
         assert not work(99)
     assert not engine.send(99, b"")
 
