@@ -61,7 +61,7 @@ SETTINGS = {
     "public_url": PUBLIC_URL,
     "recording_encoding": "mulaw",
     # Sooner than in the field, so that calls that were left alone are over within a run.
-    "resume_grace_s": 5,
+    "resume_grace_s": 15,  # longer than the callers' own process is ever late
     "first_message_timeout_s": 3,
     "no_media_prompt_s": 3,
     "no_media_limit_s": 6,
