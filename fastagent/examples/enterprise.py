@@ -385,6 +385,7 @@ def enterprise_agent(desk: HelpDesk | None = None) -> FastAgent:
         effects={"open_ticket": desk.open_ticket, "close_ticket": desk.close_ticket},
         transcription_phrases=PHRASES,
         transfer_target=TECHNICIAN,
+        transfer_targets=[SECURITY],
     )
 
 

@@ -342,6 +342,7 @@ def healthcare_agent(practice: Practice | None = None) -> FastAgent:
         supervisor=(EMERGENCY_WATCH,),
         transcription_phrases=PHRASES,
         transfer_target=FRONT_DESK,
+        transfer_targets=[EMERGENCY_LINE, NURSE_LINE],
     )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import http.client
 import json
+import time
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -215,18 +216,18 @@ def test_a_large_configuration_does_not_hold_up_the_loop() -> None:
     ]
 
     async def main(scene: Scene) -> None:
-        loop = asyncio.get_running_loop()
         posting = asyncio.create_task(
             ask(scene.server, "POST", "/agents/large/config", {"states": states, "initial_state": "s0"})
         )
         longest_s = 0.0
         while not posting.done():
-            begun = loop.time()
+            # What this process computes meanwhile: a machine that is busy otherwise has its own stalls.
+            begun_s = time.process_time()
             await asyncio.sleep(0)
-            longest_s = max(longest_s, loop.time() - begun)
+            longest_s = max(longest_s, time.process_time() - begun_s)
         status, _, content = await posting
         assert status == 201, content[:300]
-        # Far less than the seconds that it takes; a machine that is busy otherwise has its own stalls.
+        # Far less than the seconds that it takes.
         assert longest_s < 0.25, longest_s
 
     run(main)

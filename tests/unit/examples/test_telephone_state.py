@@ -17,6 +17,7 @@ from fastagent.examples.telephone_state import (
     HANG_UP_AFTER_S,
     STILL_THERE,
     Goodbye,
+    Human,
     TelephoneState,
 )
 from fastagent.journal import MemoryJournal
@@ -29,6 +30,15 @@ NAMES = sorted(EXAMPLES.keys() - {"appointment"})
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_callers_are_handed_on_to_declared_targets_alone(name):
+    agent = Example.agent(name)
+    (task,) = agent.tasks.values()
+    people = [state.target for state in task.graph.states.values() if isinstance(state, Human)]
+    assert people
+    assert set(people) <= agent.declared_targets
 
 
 class Run:
