@@ -191,16 +191,21 @@ def run(
     agent: FastAgent | list[FastAgent] | None = None,
     model: Callable[[], RealtimeModel] = RealtimeModel,
     new_loop: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop,
+    limit_s: float = SCENE_LIMIT_S,
     **settings: Any,
 ) -> None:
-    """Play a scenario, then check that nothing is left, refused or broken that should not be."""
+    """Play a scenario, then check that nothing is left, refused or broken that should not be.
+
+    Args:
+        limit_s: guards against hangs.
+    """
 
     async def main() -> None:
         problems: list[str] = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: problems.append(repr(context)))
         with catch_logged_exceptions() as logged:
-            async with asyncio.timeout(SCENE_LIMIT_S), open_scene(agent, model(), settings) as scene:
+            async with asyncio.timeout(limit_s), open_scene(agent, model(), settings) as scene:
                 await scenario(scene)
                 for phone in scene.phones:
                     if phone.is_connected and not phone.line.is_over:

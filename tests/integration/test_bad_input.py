@@ -21,6 +21,7 @@ from fastagent.testing.audiocodes_phone import AudioCodesPhone, LinePhase
 from fastagent.testing.realtime_model import ModelSession
 from tests.integration.scene import Scene, run
 
+THOUSAND_CALLS_LIMIT_S = 240.0
 CALLS = 1_000
 CALLS_AT_ONCE = 20
 GOOD_CHUNK = b'{"type":"userStream.chunk","audioChunk":"' + base64.b64encode(b"\x01\x02" * 480) + b'"}'
@@ -438,7 +439,7 @@ def test_thousandth_call_works_as_the_first_and_nothing_is_left() -> None:
         # The first one hung up before the model was needed.
         assert len(scene.model.upgrades) >= CALLS - 1
 
-    run(scenario, agent=FastAgent("bot", greeting="Hello."))
+    run(scenario, agent=FastAgent("bot", greeting="Hello."), limit_s=THOUSAND_CALLS_LIMIT_S)
 
 
 async def settle(scene: Scene, wanted: dict[str, int]) -> None:
