@@ -85,13 +85,14 @@ class Process:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None:
+            # Before its end is waited for: a worker that outlives it keeps the log open.
+            print(self.log)
         if self.process.returncode is None:
             self.process.kill()
             await self.process.wait()
         assert self._read is not None
         await self._read
-        if error is not None:
-            print(self.log)
 
     async def _follow(self) -> None:
         assert self.process.stderr is not None
