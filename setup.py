@@ -4,11 +4,13 @@ Switches, each on when the variable is set to 1: ``FASTAGENT_DEBUG`` (-O0 -g, as
 ``FASTAGENT_SANITIZE`` (ASan and UBSan, signed overflow included), ``FASTAGENT_COVERAGE`` (gcov).
 """
 
+import copy
 import os
 from glob import glob
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 
 def switched_on(name: str) -> bool:
@@ -90,7 +92,17 @@ def extension(kernel: str, bodies: list[str]) -> Extension:
     )
 
 
+class BuildKernels(build_ext):
+    """Keeps each kernel's objects in a folder of its own: they share C, and may be built side by side."""
+
+    def build_extension(self, ext: Extension) -> None:
+        own = copy.copy(self)
+        own.build_temp = os.path.join(self.build_temp, ext.name)
+        build_ext.build_extension(own, ext)
+
+
 setup(
+    cmdclass={"build_ext": BuildKernels},
     ext_modules=cythonize(
         [extension(kernel, bodies) for kernel, bodies in KERNELS.items()],
         include_path=["native", "."],
