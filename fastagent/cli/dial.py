@@ -8,9 +8,9 @@ import json
 import os
 from collections.abc import Coroutine
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from fastagent.errors import ConfigurationError
+from fastagent.server_address import DEFAULT_URL, ServerAddress
 
 __all__ = ["add_parser"]
 
@@ -21,7 +21,6 @@ examples:
 
 The server calls by Twilio, and only numbers of its FASTAGENT_DIAL_ALLOW. See docs/telephony.md.
 """
-DEFAULT_URL = "http://127.0.0.1:8000"
 TOKEN_VARIABLE = "FASTAGENT_TOKEN"
 TIMEOUT_S = 40.0
 """The server gives Twilio 25 s."""
@@ -61,19 +60,7 @@ def run(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    try:
-        parts = urlsplit(options.url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that cannot be
-        is_usable = False
-    if not is_usable:
-        raise ConfigurationError("--url: expected http://HOST:PORT or https://…, the port from 1 to 65535")
-    token = options.token or os.environ.get(TOKEN_VARIABLE, "").strip()
-    if not token.isascii() or (token and not token.isprintable()):
-        raise ConfigurationError("--token: expected printable ASCII")
-    headers = {"Content-Type": "application/json"}
-    if token:
-        headers["Authorization"] = f"Bearer {token}"
+    server = ServerAddress(options.url, options.token or os.environ.get(TOKEN_VARIABLE, "").strip())
     asked = {
         "to": options.number,
         "agent": options.agent,
@@ -82,7 +69,7 @@ async def _run(options: argparse.Namespace) -> int:
     }
     if options.sender:
         asked["from"] = options.sender
-    status, content = await asyncio.to_thread(_exchange, parts, headers, json.dumps(asked).encode())
+    status, content = await asyncio.to_thread(_exchange, server, json.dumps(asked).encode())
     try:
         answer = json.loads(content)
     except ValueError:
@@ -96,13 +83,12 @@ async def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _exchange(parts: SplitResult, headers: dict[str, str], body: bytes) -> tuple[int, bytes]:
-    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+def _exchange(server: ServerAddress, body: bytes) -> tuple[int, bytes]:
+    headers = {"Content-Type": "application/json", **server.headers}
     try:
-        with contextlib.closing(kind(parts.hostname or "", parts.port, timeout=TIMEOUT_S)) as connection:
-            connection.request("POST", f"{parts.path.rstrip('/')}/twilio/dial", body, headers)
+        with contextlib.closing(server.connection(TIMEOUT_S)) as connection:
+            connection.request("POST", server.target("/twilio/dial"), body, headers)
             response = connection.getresponse()
             return response.status, response.read(ANSWER_BYTES_MAX)
-    except (OSError, http.client.HTTPException) as error:
-        reason = f"the server cannot be reached: {type(error).__name__} (is `fastagent serve` running?)"
-        raise ConfigurationError(reason) from None
+    except (OSError, http.client.HTTPException, UnicodeError) as error:
+        raise server.unreachable(error) from None

@@ -11,11 +11,12 @@ import textwrap
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
-from urllib.parse import SplitResult, quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 from fastagent.audio.clip_files import MEDIA_TYPES, ClipLimits, container_of
 from fastagent.errors import AudioError, ConfigurationError
 from fastagent.server.clips.library import BUILT_IN_CLIPS
+from fastagent.server_address import DEFAULT_URL, ServerAddress
 
 __all__ = ["add_parser"]
 
@@ -38,7 +39,6 @@ EPILOG += textwrap.fill(
     break_on_hyphens=False,
 )
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 TOKEN_VARIABLE = "FASTAGENT_TOKEN"
 TIMEOUT_S = 30.0
 """For connecting, and for every single read and write."""
@@ -91,12 +91,10 @@ def run(options: argparse.Namespace) -> Coroutine[Any, Any, int]:
 
 
 async def _run(options: argparse.Namespace) -> int:
-    parts = _server(options.url)
-    token = options.token or os.environ.get(TOKEN_VARIABLE, "").strip()
-    headers = {"Authorization": f"Bearer {_header_value(token)}"} if token else {}
-    path = f"{parts.path.rstrip('/')}/sessions/{quote(os.fsencode(options.session), safe='')}/playback"
+    server = ServerAddress(options.url, options.token or os.environ.get(TOKEN_VARIABLE, "").strip())
+    path = f"/sessions/{quote(os.fsencode(options.session), safe='')}/playback"
     if options.stop:
-        await _ask(parts, "DELETE", path, headers, None)
+        await _ask(server, "DELETE", path)
         print("stopped")
         return 0
     how: dict[str, Any] = {
@@ -108,14 +106,14 @@ async def _run(options: argparse.Namespace) -> int:
         how["level_dbfs"] = options.level
     if options.clip is not None:
         body = json.dumps({"clip": options.clip, **how}).encode()
-        answer = await _ask(parts, "POST", path, {**headers, "Content-Type": "application/json"}, body)
+        answer = await _ask(server, "POST", path, body, "application/json")
     else:
         body, media_type = _file(options.file)
         texts = {
             name: str(value).lower() if isinstance(value, bool) else value for name, value in how.items()
         }
         path = f"{path}?{urlencode(texts)}"
-        answer = await _ask(parts, "POST", path, {**headers, "Content-Type": media_type}, body)
+        answer = await _ask(server, "POST", path, body, media_type)
     lasting = "again and again" if options.loop else f"{answer.get('duration_ms')} ms"
     print(f"playing {answer.get('clip')}, {lasting} (playback {answer.get('playback_id')})")
     return 0
@@ -139,48 +137,30 @@ def _file(path: Path) -> tuple[bytes, str]:
     return content, MEDIA_TYPES[container]
 
 
-def _server(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets or a port that cannot be
-        is_usable = False
-    if not is_usable:
-        raise ConfigurationError("--url: expected http://HOST:PORT or https://…, the port from 1 to 65535")
-    return parts
-
-
-def _header_value(token: str) -> str:
-    # What http.client says about a value it cannot send would quote it.
-    if not token.isascii() or not token.isprintable():
-        raise ConfigurationError("--token: expected printable ASCII")
-    return token
-
-
 async def _ask(
-    parts: SplitResult, method: str, path: str, headers: dict[str, str], body: bytes | None
+    server: ServerAddress, method: str, path: str, body: bytes | None = None, media_type: str = ""
 ) -> dict[str, Any]:
     """The server's JSON answer.
 
     Raises:
         ConfigurationError: the server cannot be reached, or says no; the message says why.
     """
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(str(parts.hostname), parts.port, timeout=TIMEOUT_S)
-    origin = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    connection = server.connection(TIMEOUT_S)
+    headers = server.headers | ({"Content-Type": media_type} if media_type else {})
     try:
-        status, content = await asyncio.to_thread(_exchange, connection, method, path, headers, body)
+        status, content = await asyncio.to_thread(
+            _exchange, connection, method, server.target(path), headers, body
+        )
     except TimeoutError:
-        raise ConfigurationError(f"{origin} did not answer within {TIMEOUT_S:g} s") from None
+        raise ConfigurationError(f"{server.origin} did not answer within {TIMEOUT_S:g} s") from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigurationError(f"cannot reach {origin}: {why} (is `fastagent serve` running?)") from None
+        raise server.unreachable(error) from None
     finally:
         # After Ctrl-C the thread still waits for an answer, and the process for the thread.
         if connection.sock is not None:
             with contextlib.suppress(OSError):
                 connection.sock.shutdown(socket.SHUT_RDWR)
-    return _answer(origin, status, content)
+    return _answer(server.origin, status, content)
 
 
 def _exchange(

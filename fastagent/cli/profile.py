@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from fastagent.errors import ConfigurationError, SystemToolError
-from fastagent.profile.asking import ServerAddress, measure_server
+from fastagent.profile.asking import measure_server
 from fastagent.profile.load import LoadLimits, loaded, talking_model
 from fastagent.profile.reading import DEFAULT_EVERY, DURATION_MAX_S, EVERY_MAX
 from fastagent.profile.report import ProfileReport
 from fastagent.profile.stacks import Sampler, sample_stacks
 from fastagent.profile.syscalls import count_system_calls
+from fastagent.server_address import DEFAULT_URL, ServerAddress
 from fastagent.settings import Settings
 
 __all__ = ["add_parser"]
@@ -35,7 +36,6 @@ py-spy (pip install 'fastagent[profile]') or perf; strace counts system calls, t
 and left out. A server with tokens wants an admin's. docs/profiling.md shows how to read it all.
 """
 
-DEFAULT_URL = "http://127.0.0.1:8000"
 TOKEN_VARIABLE = "FASTAGENT_TOKEN"
 DEFAULT_SECONDS = 10.0
 SECONDS_MIN = 0.1

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from typing import Any
 
 from fastagent.errors import ConfigurationError, LegConnectError
+from fastagent.server_address import DEFAULT_URL, ServerAddress
 from fastagent.top.frame import SORTS, draw
 from fastagent.top.reading import Reading, ServerReader
 
@@ -26,7 +27,6 @@ LINE is the carrier, SPEAKS who is heard, MS the time from the end of the caller
 audio of its answer, DROP audio messages dropped, $ the cost so far by the price table. Calls are named by
 their ids; no number and no word of a caller is read. A lost connection is tried again; Ctrl-C ends.
 """
-DEFAULT_URL = "http://127.0.0.1:8000"
 TOKEN_VARIABLE = "FASTAGENT_TOKEN"
 EVERY_S = 1.0
 EVERY_MIN_S = 0.2
@@ -74,7 +74,7 @@ async def _look(options: argparse.Namespace) -> int:
     if not options.every >= EVERY_MIN_S:
         raise ConfigurationError(f"--every: expected at least {EVERY_MIN_S:g} s")
     token = options.token or os.environ.get(TOKEN_VARIABLE, "").strip()
-    reader = ServerReader(options.url, token)
+    reader = ServerReader(ServerAddress(options.url, token))
     if options.once:
         reading = await asyncio.to_thread(reader.read)
         print(_json(reading) if options.json else "\n".join(_frame(reading, None, options, height=None)))

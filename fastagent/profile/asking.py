@@ -5,54 +5,19 @@ import contextlib
 import http.client
 import json
 import socket
-from dataclasses import dataclass
-from urllib.parse import SplitResult, urlsplit
 
 from pydantic import ValidationError
 
 from fastagent.errors import ConfigurationError
 from fastagent.profile.reading import Begun, ProfileReading
+from fastagent.server_address import ServerAddress
 
-__all__ = ["ServerAddress", "measure_server"]
+__all__ = ["measure_server"]
 
 CONNECT_TIMEOUT_S = 10.0
 GRACE_S = 15.0
 """For the answer of a busy server, beyond the time it measures."""
 LINE_BYTES_MAX = 1 << 20
-
-
-@dataclass(frozen=True, slots=True)
-class ServerAddress:
-    """Where a server is, and what opens its door.
-
-    Raises:
-        ConfigurationError: no server can be there.
-    """
-
-    url: str
-    token: str = ""
-
-    def __post_init__(self) -> None:
-        # What http.client says about a value it cannot send would quote it.
-        if not self.token.isascii() or not self.token.isprintable():
-            raise ConfigurationError("the token: expected printable ASCII")
-        try:
-            parts = self.parts
-            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets or a port that cannot be
-            is_usable = False
-        if not is_usable:
-            raise ConfigurationError("--url: expected http://HOST:PORT or https://…")
-
-    @property
-    def parts(self) -> SplitResult:
-        """The parts of the URL."""
-        return urlsplit(self.url)
-
-    @property
-    def origin(self) -> str:
-        """As it may be shown."""
-        return f"{self.parts.scheme}://{self.parts.netloc.rpartition('@')[2]}"
 
 
 async def measure_server(server: ServerAddress, seconds: float, every: int) -> ProfileReading:
@@ -64,19 +29,16 @@ async def measure_server(server: ServerAddress, seconds: float, every: int) -> P
     Raises:
         ConfigurationError: it cannot be reached, says no, or is no such server; the message says why.
     """
-    parts = server.parts
-    connect = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-    connection = connect(str(parts.hostname), parts.port, timeout=CONNECT_TIMEOUT_S)
-    path = f"{parts.path.rstrip('/')}/profile?duration_ms={round(seconds * 1000)}&every={every}"
+    connection = server.connection(CONNECT_TIMEOUT_S)
+    target = server.target(f"/profile?duration_ms={round(seconds * 1000)}&every={every}")
     held: list[socket.socket] = []
 
     def exchange() -> tuple[int, bytes]:
-        headers = {"Authorization": f"Bearer {server.token}"} if server.token else {}
         with contextlib.closing(connection):
             connection.connect()
             # A connection that ends with its answer forgets its socket before that is read.
             held.append(connection.sock)
-            connection.request("POST", path, headers=headers)
+            connection.request("POST", target, headers=server.headers)
             with connection.getresponse() as response:
                 if response.status != 200:
                     return response.status, response.read(LINE_BYTES_MAX)
@@ -96,10 +58,7 @@ async def measure_server(server: ServerAddress, seconds: float, every: int) -> P
             f"{server.origin} gave no reading: it ended, is measured by somebody else, or has another version"
         ) from None
     except (OSError, http.client.HTTPException, UnicodeError) as error:
-        why = getattr(error, "strerror", None) or type(error).__name__
-        raise ConfigurationError(
-            f"cannot reach {server.origin}: {why} (is `fastagent serve` running?)"
-        ) from None
+        raise server.unreachable(error) from None
     finally:
         # After Ctrl-C the thread still waits for an answer, and the process for the thread.
         for one in held:

@@ -12,9 +12,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import SplitResult, urlsplit
 
 from fastagent.errors import ConfigurationError, LegConnectError
+from fastagent.server_address import ServerAddress
 
 __all__ = ["CallRow", "Reading", "ServerReader"]
 
@@ -67,27 +67,11 @@ class ServerReader:
     """Reads one server.
 
     Args:
-        url: ``http://`` or ``https://``, host, and port where it is not the usual one.
-        token: bearer token with the scopes ``admin`` and ``metrics``; empty for a server that asks for none.
-
-    Raises:
-        ConfigurationError: no such URL or token can be.
+        server: its token wants the scopes ``admin`` and ``metrics``.
     """
 
-    def __init__(self, url: str, token: str = "") -> None:
-        try:
-            parts = urlsplit(url)
-            is_usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets or a port that cannot be
-            is_usable = False
-        if not is_usable:
-            raise ConfigurationError(
-                "--url: expected http://HOST:PORT or https://…, the port from 1 to 65535"
-            )
-        if not token.isascii() or (token and not token.isprintable()):
-            raise ConfigurationError("--token: expected printable ASCII")
-        self._parts: SplitResult = parts
-        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+    def __init__(self, server: ServerAddress) -> None:
+        self._server = server
 
     def read(self) -> Reading:
         """Look once. Blocks for a few requests, in each for `TIMEOUT_S` at most until something comes.
@@ -146,12 +130,9 @@ class ServerReader:
         return found
 
     def _get(self, target: str) -> tuple[int, bytes]:
-        is_tls = self._parts.scheme == "https"
-        kind = http.client.HTTPSConnection if is_tls else http.client.HTTPConnection
-        host = self._parts.hostname or ""
         try:
-            with contextlib.closing(kind(host, self._parts.port, timeout=TIMEOUT_S)) as connection:
-                connection.request("GET", self._parts.path.rstrip("/") + target, headers=self._headers)
+            with contextlib.closing(self._server.connection(TIMEOUT_S)) as connection:
+                connection.request("GET", self._server.target(target), headers=self._server.headers)
                 response = connection.getresponse()
                 return response.status, response.read(ANSWER_BYTES_MAX)
         except (UnicodeError, http.client.InvalidURL):  # names that cannot be a host's or a path

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from fastagent.errors import ConfigurationError
+from fastagent.server_address import ServerAddress
 from fastagent.top.reading import Reading, ServerReader
 
 
@@ -19,7 +20,7 @@ async def read(answers: dict[str, bytes]) -> Reading:
 
     async with await asyncio.start_server(answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        return await asyncio.to_thread(ServerReader(f"http://127.0.0.1:{port}").read)
+        return await asyncio.to_thread(ServerReader(ServerAddress(f"http://127.0.0.1:{port}")).read)
 
 
 def test_what_is_no_number_is_none():
