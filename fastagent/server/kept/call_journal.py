@@ -22,8 +22,10 @@ SETTLE_TIMEOUT_S = 3.0
 """For effects under way at the end of a call; what takes longer is found out about at the next start."""
 CLOSE_TIMEOUT_S = 2.0
 """For the disk, at the end of a call; the writer goes on behind it."""
-COMMIT_TIMEOUT_S = 0.25
+COMMIT_TIMEOUT_S = 2.0
 """For the disk, before a function's outcome is told; the caller hears nothing meanwhile."""
+NEXT_COMMIT_TIMEOUT_S = 0.25
+"""The same after a disk was late, until it is in time again: a slow one is not to slow every answer."""
 IN_USE_TIMEOUT_S = SETTLE_TIMEOUT_S + CLOSE_TIMEOUT_S + 1.0
 """For the call that goes on in another one to close its journal."""
 IN_USE_PAUSE_S = 0.05
@@ -82,6 +84,7 @@ class CallJournal:
         self._journal: MemoryJournal | None = None
         self._effects: Effects | None = None
         self._opened = asyncio.Event()
+        self._is_disk_late = False
         self._work: set[asyncio.Task[None]] = set()
         self._is_closed = False
         if open_file is None:
@@ -230,12 +233,15 @@ class CallJournal:
 
     async def commit(self) -> None:
         """Wait until what was kept is on the disk, unless there is trouble or it takes long."""
-        if self._journal is None:
-            return
+        limit_s = NEXT_COMMIT_TIMEOUT_S if self._is_disk_late else COMMIT_TIMEOUT_S
         try:
-            async with asyncio.timeout(COMMIT_TIMEOUT_S):
+            async with asyncio.timeout(limit_s):
+                await self._opened.wait()
+                assert self._journal is not None
                 await self._journal.commit()
+            self._is_disk_late = False
         except (TimeoutError, JournalError):
+            self._is_disk_late = True
             self.counters["commits_missed"] += 1
 
     def carried(self) -> list[CarriedEntry]:

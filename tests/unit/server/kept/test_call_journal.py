@@ -72,9 +72,11 @@ async def test_what_comes_before_the_file_is_open_is_kept_in_order(writer, tmp_p
     run.begin("buy", "hash", slots={"pin": "4711"})
     journal.said("agent", "I have ordered it.", is_redacted=False)
     ordering = asyncio.create_task(run.effects.run("", Shop().order, {"what": "tea"}))
-    await journal.commit()
-    assert (notes, ordering.done()) == ([], False)
+    committing = asyncio.create_task(journal.commit())
+    await asyncio.sleep(0)
+    assert (notes, ordering.done(), committing.done()) == ([], False, False)
     gate.set()
+    await committing
     assert await ordering == "receipt"
     await journal.close("caller")
     entries = kept(tmp_path)
@@ -194,4 +196,25 @@ async def test_a_disk_that_refuses_a_commit_is_counted_and_waited_for_no_longer(
 
     monkeypatch.setattr(journal._journal, "commit", refuse)
     await journal.commit()
+    assert journal.counters == {"commits_missed": 1}
+
+
+async def test_disk_that_was_late_is_waited_for_shortly_until_it_is_in_time_again(monkeypatch):
+    journal, _ = journal_of(Shop())
+    disk = asyncio.Event()
+    limits_s = []
+    real_timeout = asyncio.timeout
+
+    def timeout(limit_s):
+        limits_s.append(limit_s)
+        return real_timeout(0.001 if not disk.is_set() else limit_s)
+
+    monkeypatch.setattr(call_journal.asyncio, "timeout", timeout)
+    monkeypatch.setattr(journal._journal, "commit", disk.wait)
+    await journal.commit()
+    disk.set()
+    await journal.commit()
+    await journal.commit()
+    usual, short = call_journal.COMMIT_TIMEOUT_S, call_journal.NEXT_COMMIT_TIMEOUT_S
+    assert limits_s == [usual, short, usual]
     assert journal.counters == {"commits_missed": 1}
