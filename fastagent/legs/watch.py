@@ -73,33 +73,36 @@ class LegWatch:
     def _run(self) -> None:
         self._timer = None
         now = time.monotonic()
+        for leg in [leg for leg in self._legs if not leg.is_open]:
+            del self._legs[leg]
         if now - self._due > LATE_S:
             # The loop stood still: what the peers have sent meanwhile is read before anybody is judged.
             self._counters.note("watch_late")
-            self._look_again(now)
-            return
-        for leg, watched in list(self._legs.items()):
-            if not leg.is_open:
-                del self._legs[leg]
-            elif leg.is_closing:
-                if watched.closing_since is None:
-                    watched.closing_since = now
-                elif now - watched.closing_since > CLOSE_LIMIT_S:
-                    self._counters.note("legs_without_close")
-                    leg.abort(1006, "no answer to a close")
-            elif leg.ping_sent_at and now - max(leg.ping_sent_at, leg.last_received) > self._ping_timeout_s:
-                self._counters.note("legs_without_pong")
-                leg.abort(1006, "no answer to a ping")
-            elif leg.is_blocked and now - leg.blocked_since > BLOCKED_LIMIT_S:
-                self._counters.note("legs_not_reading")
-                leg.abort(1008, "peer does not read")
-            elif watched.is_stuck is not None and watched.is_stuck(now):
-                self._counters.note("legs_without_events")
-                leg.abort(1006, "nothing comes that is due")
-            elif now - leg.last_received > self._ping_interval_s:
-                leg.ping()
+        else:
+            for leg, watched in list(self._legs.items()):
+                if leg.is_open:  # the end of one before it may have ended it
+                    self._judge(leg, watched, now)
         if self._legs:
             self._look_again(now)
+
+    def _judge(self, leg: Leg, watched: _Watched, now: float) -> None:
+        if leg.is_closing:
+            if watched.closing_since is None:
+                watched.closing_since = now
+            elif now - watched.closing_since > CLOSE_LIMIT_S:
+                self._counters.note("legs_without_close")
+                leg.abort(1006, "no answer to a close")
+        elif leg.ping_sent_at and now - max(leg.ping_sent_at, leg.last_received) > self._ping_timeout_s:
+            self._counters.note("legs_without_pong")
+            leg.abort(1006, "no answer to a ping")
+        elif leg.is_blocked and now - leg.blocked_since > BLOCKED_LIMIT_S:
+            self._counters.note("legs_not_reading")
+            leg.abort(1008, "peer does not read")
+        elif watched.is_stuck is not None and watched.is_stuck(now):
+            self._counters.note("legs_without_events")
+            leg.abort(1006, "nothing comes that is due")
+        elif now - leg.last_received > self._ping_interval_s:
+            leg.ping()
 
     def close(self) -> None:
         """Stop the timer; the legs are left to their owners."""

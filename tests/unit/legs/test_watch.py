@@ -197,6 +197,16 @@ def test_our_own_stall_is_not_held_against_the_peers(scene):
     in_loop(body)
 
 
+def test_late_look_still_forgets_closed_legs(scene):
+    def body():
+        scene.add(Line()).is_open = False
+        scene.look_late(INTERVAL_S)
+        assert not scene.watch._legs
+        scene.watch.close()
+
+    in_loop(body)
+
+
 def test_peer_that_owes_something_is_cut_although_it_answers_pings(scene):
     def body():
         line = Line()
