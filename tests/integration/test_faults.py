@@ -13,6 +13,9 @@ from benches.faults.run import RowReport, run_row
 from benches.faults.stage import open_stage
 
 WITNESSES = 20
+LIMIT_FACTOR = 3.0
+LIMIT_MIN_MS = 3_000.0
+"""The bench measures against the limits; here other tests share the processors, and what hangs is found."""
 MACHINE_STALL_MS = 200.0
 """A loop that stood still for so long without computing was not given a processor: nobody's fault here."""
 
@@ -53,8 +56,8 @@ def test_call_recovers_and_nobody_else_notices(numbers):
             (report.detected_ms, row.detected_limit_ms),
             (report.recovered_ms, row.recovered_limit_ms),
         ):
-            # Generous on what is quick: other tests share the processors.
-            assert limit_ms is None or max(values, default=0.0) <= max(limit_ms, 1000.0), row.name
+            if limit_ms is not None:
+                assert max(values, default=0.0) <= max(limit_ms * LIMIT_FACTOR, LIMIT_MIN_MS), row.name
         if row.spares_witnesses and report.worst_stall_ms - report.own_stall_ms < MACHINE_STALL_MS:
             assert report.late_frames == 0, row.name
         assert (report.lost_witnesses, report.fds_left, report.tasks_left) == (0, 0, 0), row.name

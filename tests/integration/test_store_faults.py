@@ -17,6 +17,8 @@ from tests.integration.stores import HERE, LONG_S, THERE, lines, patient, record
 TIMEOUT_S = 30.0
 CALLS = 20
 TURN_S = 0.02
+PAUSE_LIMIT_S = 0.2
+"""Less than one attempt at the store takes before it is given up."""
 
 
 @pytest.fixture
@@ -63,7 +65,7 @@ class Calls:
         assert not self.keeper.is_degraded
         # The store is never waited for; what is left is this machine's own business.
         self.pauses_s.sort()
-        assert self.pauses_s[len(self.pauses_s) // 2] < 0.05
+        assert self.pauses_s[len(self.pauses_s) // 2] < PAUSE_LIMIT_S
 
 
 @asynccontextmanager
@@ -91,7 +93,7 @@ def test_a_frozen_server_fails_at_once_and_calls_go_on(server, record_property):
                 with pytest.raises(StoreUnavailableError, match="timeout"):
                     await calls.keeper.store.load("call-1")
                 # One attempt of 0.25 s, not the client's ten of 7 s together.
-                assert time.monotonic() - begun < 3.0
+                assert time.monotonic() - begun < 5.0
                 assert not calls.keeper.store.health.is_available
                 await calls.talk_for(1.0)
                 assert calls.keeper.waiting >= CALLS

@@ -241,7 +241,7 @@ def test_a_lost_socket_ends_the_call_for_there_is_no_way_back() -> None:
         await phone.drop()
         summary = await scene.summary()
         assert summary.outcome == "carrier_lost"
-        assert summary.duration_s < 5
+        assert summary.duration_s < 25
 
     run(scenario, resume_grace_s=50.0)
 
