@@ -59,6 +59,8 @@ cdef extern from "fa_tap.h":
     int fa_tap_init(fa_tap *t, int encoding, int sample_rate, int riff)
     int fa_tap_open_ears(fa_tap *t, fa_ears *ears, int wants, const fa_speech_options *speech, double now_s)
     void fa_tap_close_ears(fa_tap *t)
+    int fa_tap_wants_caller(fa_tap *t, double now_s)
+    int fa_tap_wants_bot(fa_tap *t, double now_s)
     void fa_tap_caller(fa_tap *t, const uint8_t *data, size_t n, int begins, double now_s)
     void fa_tap_caller_reset(fa_tap *t)
     int fa_tap_bot(fa_tap *t, const uint8_t *data, size_t n, double now_s)

@@ -305,7 +305,7 @@ cdef class Uplink(Pump):
             self.samples_in += found.length // self.in_sample_size
             if self.gathered.size or found.length < self.append_bytes:
                 return self._gather_text(&found, now)
-            if self.tap is not None:
+            if self.tap is not None and self.tap.wants_caller(now):
                 self._tap_text(found.text, found.size, now)
                 fa_stages_lap(FA_STAGE_EARS)
             return self._wrap(found.text, found.size)
@@ -712,7 +712,7 @@ cdef class Downlink(Pump):
             self.enqueued += samples
             self._trim(in_flight)
             fa_stages_lap(FA_STAGE_QUEUE)
-            if self.tap is not None or self.retains:
+            if self.retains or (self.tap is not None and self.tap.wants_bot(now)):
                 self._tap_text(found.text, found.size, now)
                 fa_stages_lap(FA_STAGE_EARS)
             fa_playout_sent(&self.clock, samples, now)

@@ -56,6 +56,8 @@ from fa_tap cimport (
     fa_tap_rearm,
     fa_tap_settle,
     fa_tap_spoken_ms,
+    fa_tap_wants_bot,
+    fa_tap_wants_caller,
 )
 
 from fastagent._native.level import LevelFigures
@@ -152,6 +154,12 @@ cdef class Tap:
         free(self.out)
 
     # The path
+
+    cdef bint wants_caller(self, double now):
+        return fa_tap_wants_caller(&self.tap, now)
+
+    cdef bint wants_bot(self, double now):
+        return fa_tap_wants_bot(&self.tap, now)
 
     cdef int hear_caller(self, const uint8_t *audio, Py_ssize_t n, bint begins, double now) except -1:
         fa_tap_caller(&self.tap, audio, n, begins, now)

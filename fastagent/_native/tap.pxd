@@ -20,6 +20,8 @@ cdef class Tap:
     cdef object sink
     cdef readonly uint64_t sink_faults
 
+    cdef bint wants_caller(self, double now)
+    cdef bint wants_bot(self, double now)
     cdef int hear_caller(self, const uint8_t *audio, Py_ssize_t n, bint begins, double now) except -1
     cdef int hear_bot(self, const uint8_t *audio, Py_ssize_t n, double now) except -1
     cdef int cut_bot(self, double now) except -1

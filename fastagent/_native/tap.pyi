@@ -106,10 +106,13 @@ class Tap:
         """How much later the bot's echo comes back; None while unknown."""
 
     def caller_level(self, now: float, /) -> LevelFigures:
-        """The caller's level meter."""
+        """The caller's level meter.
+
+        While no ears are open, audio that is passed on as it came is measured one message in four; arrivals all.
+        """
 
     def bot_level(self, now: float, /) -> LevelFigures:
-        """The bot's level meter."""
+        """The bot's level meter, which measures what the caller's does."""
 
     def record(
         self, sink: Callable[[bytes], Any], encoding: Literal["pcm16", "mulaw"], now: float, /

@@ -77,6 +77,9 @@ void fa_level_reset(fa_level *m);
  * gap). With n = 0 nothing arrived. */
 void fa_level_process(fa_level *m, const int16_t *pcm, size_t n, double now_s);
 
+/* Notes that samples arrived at `now_s` which nobody looks at. */
+void fa_level_arrived(fa_level *m, double now_s);
+
 /* All figures as of `now_s`. */
 void fa_level_snapshot(const fa_level *m, double now_s, fa_level_figures *figures);
 

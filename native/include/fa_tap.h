@@ -1,6 +1,7 @@
 /* What hears a call beside the audio path.
  *
- * Both directions are measured as they pass (fa_level). With ears, both become 20 ms frames at 8 kHz on one clock:
+ * Both directions are measured as they pass (fa_level): all of it where it is decoded anyway, else one message of
+ * FA_TAP_MEASURED_EVERY, for a level needs no more. With ears, both become 20 ms frames at 8 kHz on one clock:
  *
  *   caller, as it arrives ──▶ frame ──▶ bands ──▶ voice detector ──▶ barge-in gate ──▶ utterances
  *                               └─────▶ DTMF                              ▲
@@ -22,6 +23,7 @@
 #include "fa_vad.h"
 
 #define FA_TAP_BLOCK_BYTES 3072 /* most that is given at a time */
+#define FA_TAP_MEASURED_EVERY 4
 #define FA_TAP_EVENTS 16        /* that wait; further ones are dropped and counted */
 #define FA_TAP_SLOTS 32         /* of bot audio remembered: how far a caller's frame may be delayed, 0.64 s */
 
@@ -84,6 +86,7 @@ typedef struct {
     int sample_rate;
     uint32_t events_dropped;
     uint8_t events_waiting;
+    uint8_t caller_passed, bot_passed; /* messages since one was wanted */
     fa_level caller_level, bot_level;
     fa_converter caller, bot; /* to int16, at the rate they have */
     fa_tap_event events[FA_TAP_EVENTS];
@@ -97,6 +100,11 @@ int fa_tap_init(fa_tap *t, int encoding, int sample_rate, int riff);
  * the owner's to free, after fa_tap_close_ears. */
 int fa_tap_open_ears(fa_tap *t, fa_ears *ears, int wants, const fa_speech_options *speech, double now_s);
 void fa_tap_close_ears(fa_tap *t);
+
+/* Whether a message that need not be decoded is wanted all the same: with ears each is, else one of
+ * FA_TAP_MEASURED_EVERY, beginning with the first. Of the others it is noted that they came. */
+int fa_tap_wants_caller(fa_tap *t, double now_s);
+int fa_tap_wants_bot(fa_tap *t, double now_s);
 
 /* Takes up to FA_TAP_BLOCK_BYTES of a message of the caller's; `begins`: its first. Linear samples are cheapest at an
  * even address. */

@@ -118,14 +118,19 @@ static void end_block(fa_level *m)
     m->block_squares = 0;
 }
 
-void fa_level_process(fa_level *m, const int16_t *pcm, size_t n, double now_s)
+void fa_level_arrived(fa_level *m, double now_s)
 {
-    if (n == 0)
-        return;
     if (m->last_arrival_s >= 0 && now_s - m->last_arrival_s > m->gap_max_s)
         m->gap_max_s = now_s - m->last_arrival_s;
     if (now_s > m->last_arrival_s)
         m->last_arrival_s = now_s;
+}
+
+void fa_level_process(fa_level *m, const int16_t *pcm, size_t n, double now_s)
+{
+    if (n == 0)
+        return;
+    fa_level_arrived(m, now_s);
     m->samples += n;
     while (n > 0) {
         const uint32_t room = m->block_samples - m->block_fill;

@@ -202,6 +202,24 @@ static const int16_t *samples_of(fa_converter *c, const uint8_t *bytes, size_t *
     return room;
 }
 
+static int wants(const fa_tap *t, uint8_t *passed, fa_level *level, double now_s) {
+    if (t->ears != NULL)
+        return 1;
+    int is_wanted = *passed == 0;
+    *passed = (uint8_t)((*passed + 1) % FA_TAP_MEASURED_EVERY);
+    if (!is_wanted)
+        fa_level_arrived(level, now_s);
+    return is_wanted;
+}
+
+int fa_tap_wants_caller(fa_tap *t, double now_s) {
+    return wants(t, &t->caller_passed, &t->caller_level, now_s);
+}
+
+int fa_tap_wants_bot(fa_tap *t, double now_s) {
+    return wants(t, &t->bot_passed, &t->bot_level, now_s);
+}
+
 void fa_tap_caller(fa_tap *t, const uint8_t *bytes, size_t n, int begins, double now_s) {
     int16_t room[FA_TAP_BLOCK_BYTES + FA_RIFF_HEADER_MAX], slow[FA_TAP_BLOCK_BYTES + FA_RIFF_HEADER_MAX];
     if (n > FA_TAP_BLOCK_BYTES)

@@ -299,6 +299,35 @@ def test_ears_hear_what_is_only_gathered():
     assert tap.caller_level(1.0) != Tap("mulaw", 8000).caller_level(1.0)
 
 
+@pytest.mark.parametrize(("ears", "measured"), [(False, 3), (True, 9)])
+def test_what_passes_as_it_came_is_measured_one_message_in_four_unless_ears_are_open(ears, measured):
+    caller, bot, tap = uplink(), downlink(lead_ms=1000), Tap("mulaw", 8000)
+    caller.connect_tap(tap)
+    bot.connect_tap(tap)
+    if ears:
+        tap.open_ears(1.0, digits=True)
+    for n in range(9):
+        now = 1.0 + n * 0.02
+        assert audio_of(caller.feed(said(noise(160, n)), now)) == noise(160, n)
+        assert audio_of(bot.feed(delta(noise(160, n)), now)) == noise(160, n)
+    for level in (tap.caller_level(2.16), tap.bot_level(2.16)):
+        assert level.samples == measured * 160
+        # Arrivals are noted of all of them.
+        assert (level.age_s, level.gap_max_s) == (pytest.approx(1.0), pytest.approx(0.02))
+
+
+def test_what_is_decoded_anyway_is_measured_whole():
+    caller, bot, tap = uplink("mulaw", 8000, "pcm16", 24_000), downlink("pcm16", 24_000), Tap("mulaw", 8000)
+    caller.connect_tap(tap)
+    bot.connect_tap(tap)
+    for n in range(9):
+        caller.feed(said(noise(160, n)), 1.0)
+        bot.feed(delta(noise(960, n)), 1.0)
+    for level in (tap.caller_level(2.0), tap.bot_level(2.0)):
+        # All but what the converter still holds.
+        assert 8 * 160 < level.samples <= 9 * 160
+
+
 def test_release_gives_what_was_gathered_last():
     pump = uplink(append_ms=40)
     messages = []
