@@ -23,6 +23,7 @@ from fastagent.agent import FastAgent
 from fastagent.call import CallObserver
 from fastagent.errors import ConfigurationError
 from fastagent.server.app import Service, build_app
+from fastagent.server.coalesce import Coalescer
 from fastagent.server.doors.addresses import with_mapped_forms
 from fastagent.server.doors.connections import raise_descriptor_limit
 from fastagent.server.engine import embedded_engine
@@ -302,10 +303,14 @@ async def serve(
     """
     raise_descriptor_limit()
     async with contextlib.AsyncExitStack() as stack:
+        at_the_end = stack.enter_context(contextlib.ExitStack())
         server = await stack.enter_async_context(
             run_server(agents, settings, handle_signals=True, manager=manager, load_agents=load_agents)
         )
         forget_the_start()
+        switchboard = server.service.switchboard
+        coalescer = Coalescer(settings.coalesce_us, lambda: switchboard.active_calls)
+        at_the_end.callback(coalescer.close)
         if with_parent:
             follow = partial(_follow_parent, asyncio.get_running_loop(), server.stop)
             threading.Thread(target=follow, name="fastagent-parent", daemon=True).start()

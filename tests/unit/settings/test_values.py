@@ -17,6 +17,7 @@ MAY_BE_ZERO = (
     "workers",
     "drain_goodbye_s",
     "link_delay_ms",
+    "coalesce_us",
     "recording_retention_days",
     "journal_retention_days",
     "calls_per_number",
@@ -179,6 +180,14 @@ def test_twilio_alone_may_be_reached_from_other_machines():
     )
     assert settings.has_tokens
     assert settings.has_twilio
+
+
+@pytest.mark.parametrize(("name", "most"), [("append_ms", 200), ("coalesce_us", 1000)])
+def test_what_delays_audio_has_a_most(name, most):
+    variable = f"FASTAGENT_{name.upper()}"
+    assert getattr(Settings.from_environment({variable: str(most)}), name) == most
+    with pytest.raises(ConfigurationError, match=f"at most {most}, got {most + 1}"):
+        Settings.from_environment({variable: str(most + 1)})
 
 
 @pytest.mark.parametrize("entry", NUMBERS, ids=lambda entry: entry.name)
