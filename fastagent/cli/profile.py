@@ -5,6 +5,7 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from dataclasses import fields
@@ -12,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from fastagent.errors import ConfigurationError, SystemToolError
+from fastagent.load import LoadRun, LoadTest, ModelOptions, Plan, Stage, Target
 from fastagent.profile.asking import measure_server
-from fastagent.profile.load import LoadLimits, loaded, talking_model
 from fastagent.profile.reading import DEFAULT_EVERY, DURATION_MAX_S, EVERY_MAX
 from fastagent.profile.report import ProfileReport
 from fastagent.profile.stacks import Sampler, sample_stacks
@@ -43,8 +44,10 @@ SYSTEM_CALLS_SECONDS = 3.0
 CALLS_MAX = 2000
 START_TIMEOUT_S = 60.0
 END_TIMEOUT_S = 10.0
-SETTLE_S = 1.0
-"""After the last call was answered: greetings are over by then."""
+DEFAULT_CALLS = 20
+DEFAULT_MEDIA = "raw/lpcm16_24"
+LOAD_MAX_S = 3600.0
+"""Calls go on for longer than all passes together; they end when those are done."""
 UNLIMITED = {
     "admission_lag_ms": "0", "admission_cpu_percent": "0", "calls_per_number": "0",
     "calls_per_number_hour": "0", "call_burst": "100000", "calls_per_second": "10000",
@@ -203,14 +206,43 @@ def _elsewhere(server: ServerAddress, pid: int) -> str | None:
 @contextlib.asynccontextmanager
 async def _server_under_load(options: argparse.Namespace) -> AsyncIterator[tuple[ServerAddress, str]]:
     """A server of our own, and calls that talk to it; gives its address and what is measured."""
-    limits = LoadLimits(options.calls or 20, options.media or "raw/lpcm16_24")
-    async with talking_model() as model_url, _server(options, model_url) as url:
-        _say(f"{limits.calls} calls begin")
-        async with loaded(f"{url.replace('http', 'ws', 1)}/audiocodes/webhook", limits) as load:
-            if load.talking < limits.calls:
-                _say(f"only {load.talking} of {limits.calls} calls were answered")
-            await asyncio.sleep(SETTLE_S)
-            yield ServerAddress(url), f"{options.agent} with {load.talking} calls, {limits.media}"
+    calls, media = options.calls or DEFAULT_CALLS, options.media or DEFAULT_MEDIA
+    model = ModelOptions(port=_free_port())
+    async with _server(options, model.url) as url:
+        _say(f"{calls} calls begin")
+        target = Target("audiocodes", f"{url.replace('http', 'ws', 1)}/audiocodes/webhook", media=media)
+        test = LoadTest(target, Plan((Stage(LOAD_MAX_S, calls),)), model=model)
+        async with _talking(LoadRun(test)) as talking:
+            if talking < calls:
+                _say(f"only {talking} of {calls} calls were answered")
+            yield ServerAddress(url), f"{options.agent} with {talking} calls, {media}"
+
+
+@contextlib.asynccontextmanager
+async def _talking(load: LoadRun) -> AsyncIterator[int]:
+    """Calls that talk while the context is open; gives how many were answered.
+
+    Raises:
+        ConfigurationError: none was.
+    """
+    running, measuring = asyncio.create_task(load.run()), asyncio.create_task(load.measuring())
+    try:
+        await asyncio.wait({running, measuring}, return_when=asyncio.FIRST_COMPLETED)
+        if not load.live:
+            load.stop()
+            reasons = (await running).total.failures.most_common(1) or [("no reason came", 0)]
+            raise ConfigurationError(f"no call was answered: {reasons[0][0]}")
+        yield load.live
+    finally:
+        measuring.cancel()
+        load.stop()
+        await running
+
+
+def _free_port() -> int:
+    """A port of loopback for the model, whose address the server needs before any call brings it there."""
+    with socket.create_server(("127.0.0.1", 0)) as held:
+        return int(held.getsockname()[1])
 
 
 @contextlib.asynccontextmanager

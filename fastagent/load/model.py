@@ -9,7 +9,7 @@ import asyncio
 import itertools
 import socket
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import orjson
@@ -56,6 +56,11 @@ class ModelOptions:
     greets: bool = False
     """Speak as soon as the session is configured."""
 
+    @property
+    def url(self) -> str:
+        """Where sessions are opened; with port 0, `ModelSide` knows the one it took."""
+        return f"ws://{self.host}:{self.port}/v1/realtime"
+
 
 class ModelSide:
     """The server; an async context manager.
@@ -80,7 +85,7 @@ class ModelSide:
         """What the server under test shall take for the Realtime API."""
         assert self._server is not None
         host, port = self._server.getsockname()[:2]
-        return f"ws://{host}:{port}/v1/realtime"
+        return replace(self.options, host=host, port=port).url
 
     async def __aenter__(self) -> Self:
         server = socket.create_server((self.options.host, self.options.port), backlog=1024)

@@ -86,6 +86,7 @@ class LoadRun:
         self._tally = Tally(self._exchange.engine)
         self._stage_name = ""
         self._window: Window | None = None
+        self._is_measured = asyncio.Event()
         self._second = Window()
         self._voices = {**{text: babble(BABBLE_MS, i) for i, text in enumerate(test.scenario.spoken())}}
         self._voices.update(test.voices)
@@ -94,6 +95,15 @@ class LoadRun:
     def is_measuring(self) -> bool:
         """A level was reached and is being measured."""
         return self._window is not None
+
+    async def measuring(self) -> None:
+        """Wait until the first level is measured."""
+        await self._is_measured.wait()
+
+    @property
+    def live(self) -> int:
+        """Calls that were answered and go on."""
+        return self._tally.live
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -255,6 +265,7 @@ class LoadRun:
     async def _measure(self, stage: Stage) -> StageReport:
         self._collect()
         self._window = Window()
+        self._is_measured.set()
         begun = self._marks()
         await self._wait(stage.duration_s)
         self._collect()

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from fastagent._native import stages
-from fastagent.cli import main, profile
+from fastagent.cli import main
 from fastagent.errors import ConfigurationError
+from fastagent.load import run as run_module
 from fastagent.profile import asking
 from fastagent.profile.reading import Begun
 from fastagent.server_address import ServerAddress
@@ -59,6 +60,8 @@ def test_a_running_server_tells_where_the_time_goes(tmp_path: Path, capsys: Any)
     uplink = ways["uplink"]
     assert uplink["timed"] == uplink["frames"] > 5
     assert set(uplink["stages"]) == {"guard", "scan", "check", "ears", "copy", "send", "queue"}
+    # Where nothing else listens, the levels are measured of one frame in four.
+    assert 0 < uplink["stages"].pop("ears")["frames"] < uplink["timed"]
     assert all(one["frames"] == uplink["timed"] for one in uplink["stages"].values())
     assert uplink["allocations_per_frame"] < 1  # the ears may tell of speech
     assert {"queue", "base64", "send"} <= set(ways["tick"]["stages"])
@@ -199,10 +202,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_a_server_of_its_own_is_called_measured_and_ended(
-    place: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(profile, "SETTLE_S", 0.0)  # greetings may be among what is measured here
+def test_a_server_of_its_own_is_called_measured_and_ended(place: Path, capsys: Any) -> None:
     words = ("--calls", "2", "--media", "raw/mulaw", "--stacks", "none", "--no-syscalls", "--json", "-")
     assert main(["profile", "desk_of_test:agent", *SHORT, *words]) == 0
     found = json.loads(capsys.readouterr().out)
@@ -210,6 +210,15 @@ def test_a_server_of_its_own_is_called_measured_and_ended(
     assert found["reading"]["calls_end"] == 2
     assert found["reading"]["stages"]["ways"]["uplink"]["frames"] > 5
     assert not Path(f"/proc/{found['reading']['pid']}").exists()
+
+
+def test_a_server_that_answers_no_call_is_said_to(
+    place: Path, capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run_module, "LEVEL_TIMEOUT_S", 0.5)
+    words = ("--calls", "1", "--media", "raw/nonsense", "--stacks", "none", "--no-syscalls")
+    assert main(["profile", "desk_of_test:agent", *SHORT, *words]) == 1
+    assert "no call was answered: refused" in capsys.readouterr().err
 
 
 def test_a_server_that_does_not_start_says_why(
