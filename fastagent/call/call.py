@@ -20,6 +20,7 @@ from fastagent.audio.formats import AudioFormat
 from fastagent.bridge import commands as asked
 from fastagent.bridge.brain import PASSIVE_EVENTS, Bridge, BridgeLimits, Phase
 from fastagent.bridge.commands import Command
+from fastagent.call.callee import meet_callee
 from fastagent.call.carrier_side import CarrierSide
 from fastagent.call.clips import CallClips
 from fastagent.call.control import AgentControl
@@ -60,14 +61,6 @@ logger = logging.getLogger("fastagent.call")
 AGENT_CLOSE_TIMEOUT_S = 2.0
 TRANSFER_MARGIN_S = 40.0
 """For the carrier's word on a transfer, beyond the time that it rings."""
-ANSWERED_BY_FACT = "answered_by"
-"""Fact of the context: who took a call that we made."""
-MACHINES = frozenset({carrier.Callee.MACHINE, carrier.Callee.FAX})
-VOICEMAIL = 'An answering machine took the call. Say only this, and nothing after it: "{words}"'
-MACHINE_TOOK_IT = (
-    "An answering machine took the call, not a person. Leave a short message: who calls, and why, nothing "
-    "private. Then call end_call."
-)
 DISMISSAL = "The house has to end the call now. Say so and say goodbye, in one short sentence; ask nothing."
 
 
@@ -662,7 +655,10 @@ class Call:
                 case asked.ReplaceModel():
                     self._model.need()
                 case asked.CalleeKnown():
-                    queue.extend(self._callee_known(command.callee))
+                    self._counters.note(f"answered_by_{command.callee.value}")
+                    queue.extend(
+                        meet_callee(command.callee, self._session, self._bridge, self._desk.agent.voicemail)
+                    )
                 case asked.HearCaller():
                     self._flush_caller()
                     self._media.hear_caller(command.is_heard)
@@ -695,19 +691,6 @@ class Call:
             return ()
         status = carrier.TransferStatus(answered=False, code=asked.NOT_SUPPORTED)
         return self._bridge.receive_carrier(status, time.monotonic())
-
-    def _callee_known(self, callee: carrier.Callee) -> Sequence[Command]:
-        """Tell whoever sees to it: a task's states and watches, else the agent's words for machines."""
-        self._counters.note(f"answered_by_{callee.value}")
-        self._session.context.add_salient_fact(ANSWERED_BY_FACT, callee.value)
-        if self._session.signal(Event.ANSWERED_BY, callee.value) or callee not in MACHINES:
-            return ()
-        now = time.monotonic()
-        words = self._desk.agent.voicemail
-        if words is None:
-            return self._bridge.announce(MACHINE_TOOK_IT, now)
-        said = self._bridge.announce(VOICEMAIL.format(words=words), now) if words else []
-        return [*said, *self._bridge.hang_up("answering machine", now)]
 
     def _transfer_ended(self, ended: asked.TransferEnded) -> Sequence[Command]:
         """Tell whoever sees to it: the state that waits, else one that handles the event, else the model."""
