@@ -123,10 +123,12 @@ def test_yes_said_into_the_bots_last_words_is_answered() -> None:
         await phone.wait_until(lambda line: line.settings.get("bargeIn"), "the settings")
         session.speak(bot_speech(session, 3.0))
         await phone.wait_until(heard(2_200), "the answer under way")
+        begun = len(session.audio)
         phone.start_saying(hum(8000), 8000)
-        await asyncio.sleep(0.3)
+        # By the caller's audio, as our own ears have it: the bot goes on 200 ms after the "mm" of 260.
+        await session.wait_until(lambda one: len(one.audio) - begun >= 300 * 8, "the mm")
         session.speech_started()
-        await asyncio.sleep(0.2)
+        await session.wait_until(lambda one: len(one.audio) - begun >= 560 * 8, "the silence behind it")
         session.speech_stopped("Yes.")
         await phone.wait_until(
             lambda line: line.streams[-1].is_done and line.streams[-1].received_ms >= 200, "the answer"
