@@ -18,10 +18,11 @@ from fastagent.load.knee import FIRST_LEVEL, KneeSearch
 from fastagent.load.limits import DEFAULT_LIMITS, parse_limit
 from fastagent.load.lines import MEDIA
 from fastagent.load.model import ModelOptions
+from fastagent.load.order import LoadTest
 from fastagent.load.page import page
 from fastagent.load.plan import DURATION_S, OPENING_PER_S, SETTLE_S, STEP_S, Plan, Stage, parse_rate
 from fastagent.load.report import Report, Second
-from fastagent.load.run import LoadRun, LoadTest
+from fastagent.load.run import LoadRun
 from fastagent.load.scenario import Scenario
 from fastagent.load.speech import Speech, lay_words
 from fastagent.testing.fault_flow import Shape

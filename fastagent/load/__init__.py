@@ -6,6 +6,7 @@
     pairing    whose audio a session of the model has: by the caller's sign in it
     caller     one call: line (a carrier's words) + scenario (what is said and done)
     model      the other end, in the same process: answers each turn with speech
+    order      what a test is asked to do
     run        stages of a plan, one after the other ─▶ tally ─▶ report ─▶ page
 """
 
@@ -13,10 +14,11 @@ from fastagent.load.caller import Target
 from fastagent.load.knee import KneeSearch
 from fastagent.load.limits import Limit, parse_limit
 from fastagent.load.model import ModelOptions
+from fastagent.load.order import LoadTest
 from fastagent.load.page import page
 from fastagent.load.plan import Plan, Stage
 from fastagent.load.report import Report
-from fastagent.load.run import LoadRun, LoadTest
+from fastagent.load.run import LoadRun
 from fastagent.load.scenario import Scenario
 
 __all__ = [

@@ -4,15 +4,13 @@ import platform
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastagent.load.knee import KneeSearch
 from fastagent.load.limits import Breach, breaches
+from fastagent.load.order import LoadTest
 from fastagent.load.plan import Stage
 from fastagent.load.tally import Window
-
-if TYPE_CHECKING:
-    from fastagent.load.run import LoadTest
 
 __all__ = ["FORMAT_VERSION", "Report", "Second", "StageReport"]
 
@@ -102,7 +100,7 @@ class StageReport:
 class Report:
     """Collects a run and judges it."""
 
-    def __init__(self, test: "LoadTest", *, cores: int) -> None:
+    def __init__(self, test: LoadTest, *, cores: int) -> None:
         self.stages: list[StageReport] = []
         self.seconds: list[Second] = []
         self.total = Window()

@@ -6,26 +6,24 @@ import os
 import resource
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from fastagent.errors import ConfigurationError
 from fastagent.load.caller import Caller, Target
 from fastagent.load.exchange import Exchange
-from fastagent.load.limits import Limit
 from fastagent.load.metrics_page import read_metrics
-from fastagent.load.model import ModelOptions, ModelSide
-from fastagent.load.plan import Plan, Stage
+from fastagent.load.model import ModelSide
+from fastagent.load.order import LoadTest
+from fastagent.load.plan import Stage
 from fastagent.load.report import Report, Second, StageReport
-from fastagent.load.scenario import Scenario
 from fastagent.load.server_cost import ServerCost, listener_pid
-from fastagent.load.speech import Speech, babble
+from fastagent.load.speech import babble
 from fastagent.load.tally import Tally, Window
 from fastagent.load.upgrade import TlsPipes
-from fastagent.testing.fault_flow import Shape
 from fastagent.testing.fault_proxy import FaultProxy
 
-__all__ = ["LoadRun", "LoadTest"]
+__all__ = ["LoadRun"]
 
 BABBLE_MS = 2200
 ANSWER_MS = 4200
@@ -37,27 +35,6 @@ HOPELESS_CALLS = 20
 """So many calls, at the least, must fail and none be answered before a level is given up early."""
 HANG_UP_TIMEOUT_S = 8.0
 """For all calls to end."""
-
-
-@dataclass(frozen=True, slots=True)
-class LoadTest:
-    """What is to be done."""
-
-    target: Target
-    plan: Plan
-    scenario: Scenario = field(default_factory=Scenario)
-    voices: Mapping[str, Speech] = field(default_factory=dict)
-    """Speech for texts of the scenario; what has none is babble."""
-    model: ModelOptions | None = field(default_factory=ModelOptions)
-    """The model's side in this process; None when the server has one elsewhere."""
-    limits: tuple[Limit, ...] = ()
-    fault: Shape | None = None
-    """What becomes of messages between callers and server, both ways."""
-    pid: int | None = None
-    """Of the server; None looks for who listens on its port on this machine."""
-    metrics_url: str = ""
-    """Empty: ``/metrics`` of the target's host."""
-    seed: int = 0
 
 
 class LoadRun:
